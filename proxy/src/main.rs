@@ -1,0 +1,2 @@
+//! Proxy binary.
+fn main() {}

@@ -1,0 +1,2 @@
+//! What is known of a trace: contexts, spans, and where spans go.
+pub mod context;
