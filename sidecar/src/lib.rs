@@ -10,3 +10,4 @@
 //! - [`otlp`]: export of spans, set up from the `OTEL_*` environment
 
 pub mod drain;
+pub mod signals;
