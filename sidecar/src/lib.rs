@@ -10,4 +10,5 @@
 //! - [`otlp`]: export of spans, set up from the `OTEL_*` environment
 
 pub mod drain;
+pub mod readiness;
 pub mod signals;
