@@ -10,5 +10,6 @@
 //! - [`otlp`]: export of spans, set up from the `OTEL_*` environment
 
 pub mod drain;
+pub mod process;
 pub mod readiness;
 pub mod signals;
