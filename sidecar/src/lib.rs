@@ -10,6 +10,7 @@
 //! - [`otlp`]: export of spans, set up from the `OTEL_*` environment
 
 pub mod drain;
+pub mod logging;
 pub mod process;
 pub mod readiness;
 pub mod signals;
