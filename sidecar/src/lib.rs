@@ -9,6 +9,7 @@
 //! - [`logging`]: the log, its level changeable at run time
 //! - [`otlp`]: export of spans, set up from the `OTEL_*` environment
 
+pub mod address;
 pub mod drain;
 pub mod logging;
 pub mod process;
