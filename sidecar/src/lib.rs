@@ -10,6 +10,7 @@
 //! - [`otlp`]: export of spans, set up from the `OTEL_*` environment
 
 pub mod address;
+pub mod admin;
 pub mod drain;
 pub mod logging;
 pub mod process;

@@ -97,6 +97,17 @@ fn filter_layer(filter: &str) -> Result<(FilterLayer, LogLevel), Error> {
 pub struct LogLevel(reload::Handle<EnvFilter, Registry>);
 
 impl LogLevel {
+    /// The filter of a log that nothing is written to, for tests: a process can [`init`] only one log.
+    ///
+    /// # Errors
+    /// When the filter is not one.
+    pub fn detached(filter: &str) -> Result<Self, Error> {
+        let (layer, level) = filter_layer(filter)?;
+        // The handle alone does not keep the filter.
+        std::mem::forget(layer);
+        Ok(level)
+    }
+
     /// The filter as it stands.
     ///
     /// # Errors
