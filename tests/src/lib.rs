@@ -1,1 +1,22 @@
-//! Acceptance-test support.
+//! Support for the acceptance tests in `tests/tests/`: real servers, the real proxy, real sockets.
+//!
+//! In the order a test meets them: [`server`] (Redis and Valkey), [`otlp`] (a receiver of spans inside the test) or [`jaeger`]
+//! (the real one), [`proxy`] (the binary under test), [`resp`] (a client that sees bytes). Below them: [`process`], [`port`],
+//! [`parts`], [`address`], [`http`], [`wait`].
+//!
+//! Everything is synchronous, and whatever serves runs outside the test's own thread, so that it is used alike from a plain
+//! `#[test]` and from an async one. Whatever a test starts ends with the value that stands for it, and with the test process.
+// A failed expectation of a test ends the test: panicking is how that is said.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+pub mod address;
+pub mod http;
+pub mod jaeger;
+pub mod otlp;
+pub mod parts;
+pub mod port;
+pub mod process;
+pub mod proxy;
+pub mod resp;
+pub mod server;
+pub mod wait;

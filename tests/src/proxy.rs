@@ -1,0 +1,465 @@
+//! The binary under test, started as an operator would start it.
+
+use std::env;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::address::Address;
+use crate::http::{self, Response};
+use crate::port::Port;
+use crate::process::{Process, Signal};
+use crate::resp::Client;
+use crate::server::{Server, redis_connection};
+use crate::wait::{self, PATIENCE};
+
+pub mod metrics;
+
+use metrics::Metrics;
+
+/// What a proxy is started with.
+#[derive(Debug)]
+pub struct Builder {
+    upstream: String,
+    listen: Option<Address>,
+    config: Option<String>,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl Builder {
+    /// Adds arguments, such as `["--no-trace"]`.
+    #[must_use]
+    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets an environment variable. No `TARS_*` or `OTEL_*` of the test's own environment reaches the proxy.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Exports spans over OTLP/gRPC to `endpoint`, in short intervals.
+    #[must_use]
+    pub fn otlp_grpc(self, endpoint: &str) -> Self {
+        self.otlp(endpoint, "grpc")
+    }
+
+    /// Exports spans over OTLP/HTTP with protobuf to `endpoint`, in short intervals.
+    #[must_use]
+    pub fn otlp_http(self, endpoint: &str) -> Self {
+        self.otlp(endpoint, "http/protobuf")
+    }
+
+    fn otlp(self, endpoint: &str, protocol: &str) -> Self {
+        self.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+            .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+            .env("OTEL_BSP_SCHEDULE_DELAY", "50")
+    }
+
+    /// Gives it a configuration file with this TOML.
+    #[must_use]
+    pub fn config(mut self, toml: &str) -> Self {
+        self.config = Some(toml.to_owned());
+        self
+    }
+
+    /// Listens there instead of on a free port.
+    #[must_use]
+    pub fn listen(mut self, address: Address) -> Self {
+        self.listen = Some(address);
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    #[track_caller]
+    #[must_use]
+    pub fn start(self) -> Proxy {
+        let mut proxy = self.spawn();
+        proxy.wait_ready();
+        proxy
+    }
+
+    /// Starts it and waits until it is live: it need not be ready, since its server may be absent.
+    ///
+    /// # Panics
+    /// When it does not get live.
+    #[track_caller]
+    #[must_use]
+    pub fn start_unready(self) -> Proxy {
+        let mut proxy = self.spawn();
+        proxy.wait_status("/live", 200);
+        proxy
+    }
+
+    /// Starts it and waits for nothing.
+    #[track_caller]
+    #[must_use]
+    pub fn spawn(self) -> Proxy {
+        let dir = tempfile::tempdir().unwrap();
+        let (listen_port, admin_port) = (Port::claim(), Port::claim());
+        let address = self
+            .listen
+            .unwrap_or_else(|| Address::Tcp(listen_port.addr()));
+        let mut args = vec![
+            "--listen".into(),
+            address.to_string(),
+            "--upstream".into(),
+            self.upstream,
+        ];
+        args.extend(["--admin".into(), admin_port.addr()]);
+        if let Some(toml) = self.config {
+            let path = dir.path().join("tars-proxy.toml");
+            std::fs::write(&path, toml).unwrap();
+            args.extend(["--config".into(), path.display().to_string()]);
+        }
+        args.extend(self.args);
+        let admin = Address::Tcp(admin_port.addr());
+        let process = run(&args, &self.env);
+        Proxy {
+            process,
+            address,
+            admin,
+            args,
+            env: self.env,
+            dir,
+            _ports: [listen_port, admin_port],
+        }
+    }
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Proxy {
+    process: Process,
+    address: Address,
+    admin: Address,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    dir: TempDir,
+    _ports: [Port; 2],
+}
+
+impl Proxy {
+    /// A proxy before `server`, to be configured and started.
+    #[must_use]
+    pub fn to(server: &Server) -> Builder {
+        Self::to_url(&server.url())
+    }
+
+    /// A proxy before whatever is, or is not, at `upstream`.
+    #[must_use]
+    pub fn to_url(upstream: &str) -> Builder {
+        Builder {
+            upstream: upstream.to_owned(),
+            listen: None,
+            config: None,
+            args: Vec::new(),
+            env: Vec::new(),
+        }
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Where its admin server listens.
+    #[must_use]
+    pub fn admin(&self) -> &Address {
+        &self.admin
+    }
+
+    /// A connection that sees bytes.
+    #[track_caller]
+    #[must_use]
+    pub fn connect(&self) -> Client {
+        Client::connect(&self.address)
+    }
+
+    /// A connection of the `redis` crate.
+    #[track_caller]
+    #[must_use]
+    pub fn redis(&self) -> redis::Connection {
+        redis_connection(&self.address)
+    }
+
+    /// `GET path` from its admin server.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    #[must_use]
+    pub fn get(&self, path: &str) -> Response {
+        http::get(&self.admin, path)
+            .unwrap_or_else(|e| panic!("GET {path} from the admin server: {e}"))
+    }
+
+    /// Its metrics now.
+    ///
+    /// # Panics
+    /// When the answer is not in Prometheus' text format.
+    #[track_caller]
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let answer = self.get("/metrics");
+        assert_eq!(answer.status, 200, "/metrics: {}", answer.body);
+        Metrics::parse(&answer.body)
+    }
+
+    /// The sum of a metric over all of its samples that carry `labels`. See [`Metrics::sum`].
+    #[track_caller]
+    #[must_use]
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.metrics().sum(name, labels)
+    }
+
+    /// Waits until [`Self::metric`] is as wanted.
+    ///
+    /// # Panics
+    /// When it is not in time, with its last value.
+    #[track_caller]
+    pub fn wait_metric(
+        &self,
+        name: &str,
+        labels: &[(&str, &str)],
+        wanted: impl Fn(f64) -> bool,
+    ) -> f64 {
+        let mut last = f64::NAN;
+        let found = wait::poll(PATIENCE, || {
+            last = self.metric(name, labels);
+            wanted(last).then_some(last)
+        });
+        found.unwrap_or_else(|| panic!("{name}{labels:?} stayed at {last}"))
+    }
+
+    /// Waits until `/ready` says so.
+    #[track_caller]
+    pub fn wait_ready(&mut self) {
+        self.wait_status("/ready", 200);
+    }
+
+    /// Waits until `/ready` says that it is not.
+    #[track_caller]
+    pub fn wait_unready(&mut self) {
+        self.wait_status("/ready", 503);
+    }
+
+    #[track_caller]
+    fn wait_status(&mut self, path: &str, status: u16) {
+        let admin = self.admin.clone();
+        self.process
+            .wait_until(&format!("{path} answers {status}"), PATIENCE, |_| {
+                http::get(&admin, path)
+                    .is_ok_and(|answer| answer.status == status)
+                    .then_some(())
+            });
+    }
+
+    /// Replaces its configuration file; it is read at the next SIGHUP.
+    ///
+    /// # Panics
+    /// When it was started without one.
+    pub fn rewrite_config(&self, toml: &str) {
+        let path = self.dir.path().join("tars-proxy.toml");
+        assert!(
+            path.exists(),
+            "this proxy was started without a configuration file"
+        );
+        std::fs::write(path, toml).unwrap();
+    }
+
+    /// Sends a signal.
+    #[track_caller]
+    pub fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
+        self.process.wait_exit(limit)
+    }
+
+    /// Ends it by SIGTERM, which drains, and expects that to succeed.
+    ///
+    /// # Panics
+    /// When it ends with an error, or not in time.
+    #[track_caller]
+    pub fn drain(&mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait_exit(PATIENCE);
+        assert!(
+            status.success(),
+            "the drain ended with {status}:\n{}",
+            self.stderr()
+        );
+    }
+
+    /// Kills it (SIGKILL), as the kernel or a node's end would.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.wait_exit(PATIENCE);
+    }
+
+    /// Starts it again with the same arguments at the same addresses, after it has ended.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(self.process.exited().is_some(), "this proxy still runs");
+        self.process = run(&self.args, &self.env);
+        self.wait_ready();
+    }
+
+    /// What it wrote to standard output so far.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        self.process.stdout()
+    }
+
+    /// What it wrote to standard error so far: its log.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// Waits until its log contains `text`.
+    #[track_caller]
+    pub fn wait_log(&mut self, text: &str) {
+        let what = format!("its log contains {text:?}");
+        self.process
+            .wait_until(&what, PATIENCE, |p| p.stderr().contains(text).then_some(()));
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+/// Runs the binary with nothing but `args`, to its end: for `check-config`, `explain` and refused starts.
+///
+/// # Panics
+/// When it does not end.
+#[track_caller]
+#[must_use]
+pub fn run_to_end(args: &[&str]) -> (ExitStatus, String, String) {
+    let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+    let mut process = run(&args, &[]);
+    let status = process.wait_exit(PATIENCE);
+    (status, process.stdout(), process.stderr())
+}
+
+#[track_caller]
+fn run(args: &[String], environment: &[(String, String)]) -> Process {
+    Process::start(&binary(), |command| {
+        for (name, _) in env::vars_os() {
+            let name = name.to_string_lossy();
+            if name.starts_with("TARS_") || name.starts_with("OTEL_") || name == "RUST_LOG" {
+                command.env_remove(name.as_ref());
+            }
+        }
+        command
+            .args(args)
+            .envs(environment.iter().map(|(name, value)| (name, value)));
+    })
+}
+
+/// The binary under test: the one that `TARS_PROXY` names, else `tars-proxy` beside the folder of this test's executable.
+///
+/// # Panics
+/// When there is none, or one older than its sources: cargo builds no other crate's binary for a test.
+#[must_use]
+pub fn binary() -> PathBuf {
+    if let Some(named) = env::var_os("TARS_PROXY") {
+        return PathBuf::from(named);
+    }
+    let test = env::current_exe().unwrap();
+    let profile = test
+        .parent()
+        .and_then(Path::parent)
+        .unwrap_or(Path::new("."));
+    let binary = profile.join("tars-proxy");
+    if let Some(trouble) = stale(&binary) {
+        panic!("{trouble}: run `make test`, or `cargo build --workspace --bins` first");
+    }
+    binary
+}
+
+/// What is wrong with a binary, going by the list of its sources that cargo leaves beside it.
+fn stale(binary: &Path) -> Option<String> {
+    let modified = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
+    let Some(built) = modified(binary) else {
+        return Some(format!("{} was not built", binary.display()));
+    };
+    let sources = std::fs::read_to_string(binary.with_extension("d")).unwrap_or_default();
+    let newer = newer_source(&sources, |source| {
+        modified(source).is_none_or(|changed| changed > built)
+    })?;
+    let mut text = format!("{} is older than {}", binary.display(), newer.display());
+    if modified(&newer).is_none() {
+        let _ = write!(text, ", which is gone");
+    }
+    Some(text)
+}
+
+/// The first source of a dependency file (`target: source source …`, as make reads it) that is `newer`.
+fn newer_source(sources: &str, newer: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    let (_, sources) = sources.split_once(": ")?;
+    // A space within a path is escaped.
+    let sources = sources.trim_end().replace("\\ ", "\0");
+    sources
+        .split(' ')
+        .map(|source| PathBuf::from(source.replace('\0', " ")))
+        .find(|source| newer(source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binary_that_is_absent_or_older_than_a_source_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (binary, source) = (dir.path().join("bin"), dir.path().join("a source.rs"));
+        assert!(stale(&binary).unwrap().ends_with("/bin was not built"));
+
+        std::fs::write(&source, "").unwrap();
+        std::fs::write(&binary, "").unwrap();
+        let listed = format!(
+            "{}: {}\n",
+            binary.display(),
+            source.display().to_string().replace(' ', "\\ ")
+        );
+        std::fs::write(binary.with_extension("d"), listed).unwrap();
+        assert_eq!(stale(&binary), None);
+
+        let built = binary.metadata().unwrap().modified().unwrap();
+        std::fs::File::open(&source)
+            .unwrap()
+            .set_modified(built + Duration::from_secs(1))
+            .unwrap();
+        assert!(
+            stale(&binary)
+                .unwrap()
+                .ends_with(&format!("/bin is older than {}", source.display()))
+        );
+        std::fs::remove_file(&source).unwrap();
+        assert!(
+            stale(&binary)
+                .unwrap()
+                .ends_with("a source.rs, which is gone")
+        );
+    }
+}

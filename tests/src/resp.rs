@@ -1,0 +1,321 @@
+//! A client that sees bytes: what was sent and what came back, exactly, to be compared with and without a proxy.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::thread;
+use std::time::Duration;
+
+use crate::address::{Address, Stream};
+use crate::wait::PATIENCE;
+
+/// A connection.
+#[derive(Debug)]
+pub struct Client {
+    reader: BufReader<Stream>,
+    writer: Stream,
+    limit: Duration,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Panics
+    /// When nothing listens there.
+    #[track_caller]
+    #[must_use]
+    pub fn connect(address: &Address) -> Self {
+        Self::open(address, PATIENCE).unwrap_or_else(|e| panic!("no connection to {address}: {e}"))
+    }
+
+    /// Connects; no read waits longer than `limit` for bytes.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn open(address: &Address, limit: Duration) -> io::Result<Self> {
+        let writer = address.connect()?;
+        writer.set_timeout(limit)?;
+        Ok(Self {
+            reader: BufReader::new(writer.try_clone()?),
+            writer,
+            limit,
+        })
+    }
+
+    /// Sends bytes as one write.
+    ///
+    /// # Panics
+    /// When the connection is broken.
+    #[track_caller]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes.as_ref())
+            .unwrap_or_else(|e| panic!("not sent: {e}"));
+    }
+
+    /// Sends each byte as a write of its own.
+    ///
+    /// # Panics
+    /// When the connection is broken.
+    #[track_caller]
+    pub fn send_bytewise(&mut self, bytes: impl AsRef<[u8]>) {
+        for byte in bytes.as_ref().chunks(1) {
+            self.send(byte);
+        }
+    }
+
+    /// Sends a command as an array of bulk strings.
+    #[track_caller]
+    pub fn command<A: AsRef<[u8]>>(&mut self, args: &[A]) {
+        self.send(encode(args));
+    }
+
+    /// Sends a command and reads its reply.
+    #[track_caller]
+    pub fn call<A: AsRef<[u8]>>(&mut self, args: &[A]) -> String {
+        self.command(args);
+        String::from_utf8_lossy(&self.reply()).into_owned()
+    }
+
+    /// [`Self::send`] for a test that expects it to fail.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.writer.write_all(bytes)
+    }
+
+    /// Reads exactly one complete reply (or push), of either protocol.
+    ///
+    /// # Panics
+    /// When none comes in time, or the connection ends.
+    #[track_caller]
+    pub fn reply(&mut self) -> Vec<u8> {
+        self.try_reply().unwrap_or_else(|e| panic!("no reply: {e}"))
+    }
+
+    /// Reads `count` replies.
+    ///
+    /// # Panics
+    /// As [`Self::reply`].
+    #[track_caller]
+    pub fn replies(&mut self, count: usize) -> Vec<Vec<u8>> {
+        (0..count).map(|_| self.reply()).collect()
+    }
+
+    /// [`Self::reply`] for a test that expects it to fail.
+    ///
+    /// # Errors
+    /// No bytes in time (`WouldBlock`), the connection's end (`UnexpectedEof`, `ConnectionReset`), bytes that are no reply.
+    pub fn try_reply(&mut self) -> io::Result<Vec<u8>> {
+        let mut frame = Vec::new();
+        // How many values are still to come. An aggregate adds its elements: no recursion, whatever the depth.
+        let mut pending: u64 = 1;
+        while pending > 0 {
+            pending -= 1;
+            pending += self.one(&mut frame)?;
+        }
+        Ok(frame)
+    }
+
+    /// Appends one line with its type, and the bulk that belongs to it; returns how many values follow as its elements.
+    fn one(&mut self, frame: &mut Vec<u8>) -> io::Result<u64> {
+        let start = frame.len();
+        self.reader.read_until(b'\n', frame)?;
+        let line = &frame[start..];
+        let invalid = || {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("not a reply: {:?}", String::from_utf8_lossy(line)),
+            )
+        };
+        if !line.ends_with(b"\r\n") {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the connection ended within a reply",
+            ));
+        }
+        // Nil has the length -1.
+        let length = || -> io::Result<Option<u64>> {
+            let digits = std::str::from_utf8(&line[1..line.len() - 2]).map_err(|_| invalid())?;
+            if digits == "-1" {
+                Ok(None)
+            } else {
+                digits.parse().map(Some).map_err(|_| invalid())
+            }
+        };
+        match line[0] {
+            b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => Ok(0),
+            b'$' | b'!' | b'=' => {
+                if let Some(length) = length()? {
+                    let whole = length + 2;
+                    if (&mut self.reader).take(whole).read_to_end(frame)? as u64 != whole {
+                        return Err(io::Error::new(
+                            io::ErrorKind::UnexpectedEof,
+                            "the connection ended within a bulk",
+                        ));
+                    }
+                }
+                Ok(0)
+            }
+            b'*' | b'~' | b'>' => Ok(length()?.unwrap_or(0)),
+            b'%' => Ok(length()?.unwrap_or(0) * 2),
+            // An attribute stands before the value that it belongs to.
+            b'|' => Ok(length()?.unwrap_or(0) * 2 + 1),
+            _ => Err(invalid()),
+        }
+    }
+
+    /// Whatever comes until nothing has come for `quiet`, or the connection ends.
+    ///
+    /// # Panics
+    /// On any other end than a close or a reset.
+    #[track_caller]
+    pub fn read_until_quiet(&mut self, quiet: Duration) -> Vec<u8> {
+        self.writer.set_timeout(quiet).unwrap();
+        let mut bytes = Vec::new();
+        let end = self.reader.read_to_end(&mut bytes);
+        self.writer.set_timeout(self.limit).unwrap();
+        match end.map_err(|e| e.kind()) {
+            Ok(_) | Err(io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionReset) => bytes,
+            Err(kind) => panic!("the connection broke: {kind}"),
+        }
+    }
+
+    /// Everything until the other side ends the connection, and how it did.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    #[track_caller]
+    pub fn read_until_closed(&mut self) -> (Vec<u8>, End) {
+        let mut bytes = Vec::new();
+        match self.reader.read_to_end(&mut bytes).map_err(|e| e.kind()) {
+            Ok(_) => (bytes, End::Closed),
+            Err(io::ErrorKind::ConnectionReset) => (bytes, End::Reset),
+            Err(kind) => panic!(
+                "not closed ({kind}), but sent {:?}",
+                String::from_utf8_lossy(&bytes)
+            ),
+        }
+    }
+
+    /// Ends this side's direction; replies still arrive.
+    ///
+    /// # Panics
+    /// When the connection is gone.
+    pub fn half_close(&self) {
+        self.writer.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Ends the connection by a reset.
+    ///
+    /// # Panics
+    /// When the connection is gone.
+    pub fn reset(self) {
+        self.writer.reset_on_close().unwrap();
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// An orderly end.
+    Closed,
+    /// A reset.
+    Reset,
+}
+
+/// A command as an array of bulk strings.
+#[must_use]
+pub fn encode<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
+    for arg in args.iter().map(AsRef::as_ref) {
+        bytes.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        bytes.extend_from_slice(arg);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}
+
+/// Sends `bytes` over a connection of its own while reading `count` replies: large pipelines need both at once.
+///
+/// # Panics
+/// When fewer come in time.
+#[track_caller]
+#[must_use]
+pub fn exchange(address: &Address, bytes: &[u8], count: usize) -> Vec<Vec<u8>> {
+    let mut client = Client::connect(address);
+    let mut writer = client.writer.try_clone().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || writer.write_all(bytes).unwrap());
+        client.replies(count)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn client_of(bytes: &'static [u8]) -> Client {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        thread::spawn(move || theirs.write_all(bytes).unwrap());
+        let writer = Stream::Unix(ours);
+        Client {
+            reader: BufReader::new(writer.try_clone().unwrap()),
+            writer,
+            limit: PATIENCE,
+        }
+    }
+
+    #[test]
+    fn every_type_is_one_reply() {
+        let replies: &[&[u8]] = &[
+            b"+OK\r\n",
+            b"-ERR no\r\n",
+            b":-5\r\n",
+            b"$-1\r\n",
+            b"$0\r\n\r\n",
+            b"$4\r\na\r\nb\r\n",
+            b"*-1\r\n",
+            b"*0\r\n",
+            b"*2\r\n*1\r\n:1\r\n$1\r\nx\r\n",
+            b"%1\r\n+k\r\n*1\r\n_\r\n",
+            b"~1\r\n#t\r\n",
+            b",1.5\r\n",
+            b"(123\r\n",
+            b"!5\r\nERR x\r\n",
+            b"=5\r\ntxt:x\r\n",
+            b"|1\r\n+ttl\r\n:1\r\n*1\r\n:2\r\n",
+            b">2\r\n+message\r\n+x\r\n",
+        ];
+        let all: &'static [u8] = replies.concat().leak();
+        let mut client = client_of(all);
+        for reply in replies {
+            assert_eq!(
+                client.reply().escape_ascii().to_string(),
+                reply.escape_ascii().to_string()
+            );
+        }
+        assert_eq!(
+            client.try_reply().unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
+    }
+
+    #[test]
+    fn what_is_no_reply_is_told() {
+        assert_eq!(
+            client_of(b"hello\r\n").try_reply().unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
+        assert_eq!(
+            client_of(b"$5\r\nab").try_reply().unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
+        assert_eq!(
+            client_of(b"*2\r\n:1\r\n").try_reply().unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
+    }
+}
