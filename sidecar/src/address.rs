@@ -169,7 +169,10 @@ impl SocketFile {
     }
 
     /// Another handle on the same socket, to accept from.
-    pub(crate) fn try_clone(&self) -> io::Result<UnixListener> {
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn try_clone(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
     }
 }
