@@ -44,8 +44,8 @@ impl TraceState {
     /// Adds a member at the front, or moves it there with its new value; the last of 32 others drops off. False, and
     /// nothing is changed, if key or value break the grammar.
     ///
-    /// The proxy adds no member of its own: a tracing system does, and the table test that shows the standard's rules for
-    /// changing a list to hold.
+    /// The proxy adds no member of its own. This is for tracing systems that do, and for the table test that shows the
+    /// standard's rules for changing a list to hold.
     pub fn insert(&mut self, key: &str, value: &str) -> bool {
         let added = format!("{key}={value}");
         let mut list = List::default();
@@ -81,6 +81,7 @@ impl fmt::Debug for TraceState {
 /// Reads a `tracestate` from one value or several, joined in their order. Empty if there is none, or if it is invalid.
 ///
 /// Without a valid `traceparent` beside it a `tracestate` means nothing and must not be read.
+#[must_use]
 pub fn parse_tracestate<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> TraceState {
     let mut list = List::default();
     let mut read = 0;
@@ -132,6 +133,7 @@ impl<'a> List<'a> {
                 .members
                 .iter()
                 .rposition(|member| member.len() > LONG_MEMBER);
+            // The list is not empty: it is too long.
             let dropped = self
                 .members
                 .remove(last_long.unwrap_or(self.members.len() - 1));
@@ -149,7 +151,7 @@ fn has_key(member: &str, key: &str) -> bool {
 
 /// Without the optional white space around it: spaces and tabs, nothing else.
 fn trim(mut member: &[u8]) -> &[u8] {
-    while let [b' ', rest @ ..] | [rest @ .., b' ' | b'\t'] = member {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = member {
         member = rest;
     }
     member
