@@ -1,4 +1,6 @@
 //! What is known of a trace: contexts, spans, and where spans go.
 
 pub mod context;
-pub mod id;
+pub mod export;
+pub mod recent;
+pub mod span;
