@@ -15,9 +15,21 @@
 //! - [`metrics`], [`error`], [`socket`], [`upstream`], [`worker`]: what the others use
 
 pub mod app;
+pub mod chunk;
 pub mod cli;
 pub mod config;
+pub mod connection;
+pub mod deliveries;
+pub mod error;
 pub mod explain;
+pub mod infer;
+pub mod inflight;
+pub mod listener;
+pub mod metrics;
+pub mod request;
+pub mod response;
+pub mod socket;
+pub mod streams;
 pub mod trace;
 pub mod upstream;
 pub mod worker;

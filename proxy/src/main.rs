@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use tars_proxy::cli::{Cli, Command};
-use tars_proxy::config::{self, Config, ConfigError, Environment, Flags, Log, LogFormat};
+use tars_proxy::config::{self, Config, ConfigError, Environment, Flags, LogFormat, Warning};
 use tars_proxy::{app, explain};
-use tracing_subscriber::EnvFilter;
+use tars_sidecar::logging::{self, Format};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -31,13 +31,7 @@ fn main() -> ExitCode {
             Err(error) => refuse(&error),
         },
         Command::Run => match config::load(&flags, &env) {
-            Ok((config, warnings)) => {
-                start_logging(&config.log);
-                for warning in warnings {
-                    tracing::warn!("{warning}");
-                }
-                serve(config, &flags, &env)
-            }
+            Ok((config, warnings)) => serve(config, &warnings, &flags, &env),
             Err(error) => refuse(&error),
         },
     };
@@ -52,19 +46,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config, flags: &Flags, env: &Environment) -> io::Result<u8> {
-    app::run(config, |current| config::reload(flags, env, current)).map(|()| 0)
+fn serve(config: Config, warnings: &[Warning], flags: &Flags, env: &Environment) -> io::Result<u8> {
+    let format = match config.log.format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    let served = logging::init(&config.log.level, format).map_err(|error| error.to_string()).and_then(|log_level| {
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let reload = |current: &Config| config::reload(flags, env, current);
+        app::run(config, log_level, |name| env.get(name).map(str::to_owned), reload).map_err(|error| error.to_string())
+    });
+    match served {
+        Ok(()) => Ok(0),
+        Err(error) => writeln!(io::stderr(), "tars-proxy: {error}").map(|()| ConfigError::EXIT_CODE),
+    }
 }
 
 fn refuse(error: &ConfigError) -> io::Result<u8> {
     writeln!(io::stderr(), "{error}").map(|()| ConfigError::EXIT_CODE)
-}
-
-fn start_logging(log: &Log) {
-    let filter = EnvFilter::new(&log.level);
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match log.format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
-    }
 }

@@ -2,5 +2,6 @@
 
 pub mod context;
 pub mod export;
+pub mod id;
 pub mod recent;
 pub mod span;

@@ -96,6 +96,15 @@ impl Address {
     }
 }
 
+impl From<&Address> for tars_sidecar::address::Address {
+    fn from(address: &Address) -> Self {
+        match address {
+            Address::Tcp { host, port } => Self::Tcp { host: host.to_string(), port: *port },
+            Address::Unix(path) => Self::Unix(path.clone()),
+        }
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 

@@ -31,7 +31,7 @@ impl Environment {
     }
 
     /// A variable's value; an empty one is as none.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    pub fn get(&self, name: &str) -> Option<&str> {
         match self.0.get(name) {
             Some(Ok(text)) if !text.is_empty() => Some(text),
             _ => None,

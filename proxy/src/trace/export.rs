@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry_sdk::trace::SpanExporter;
+use tars_sidecar::otlp::Batch;
 use tokio::sync::oneshot;
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout, timeout_at};
@@ -35,67 +36,40 @@ const MAX_NAME: usize = 1024;
 /// What stands in the place of what was cut.
 const ELLIPSIS: &str = "…";
 
-/// When and how much is exported at once: `OTEL_BSP_*`.
+/// When and how much is exported at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `OTEL_BSP_MAX_QUEUE_SIZE`: spans that may wait to be exported or be on their way. As many may besides wait for
-    /// less than [`SHOW_DELAY`] until the ring has seen them, so that it goes on while a collector does not.
-    pub max_queue_size: usize,
-    /// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`.
-    pub max_export_batch_size: usize,
-    /// `OTEL_BSP_SCHEDULE_DELAY`: how long a span may wait for a batch to gather.
-    pub schedule_delay: Duration,
-    /// `OTEL_BSP_EXPORT_TIMEOUT`: how long an exporter may take for a batch.
-    pub export_timeout: Duration,
-    /// `OTEL_SPAN_LINK_COUNT_LIMIT`: links of a span that are exported.
+    /// `OTEL_BSP_*`. As many spans as the queue holds may besides wait for less than [`SHOW_DELAY`] until the ring has
+    /// seen them, so that it goes on while a collector does not.
+    pub batch: Batch,
+    /// `OTEL_SPAN_LINK_COUNT_LIMIT`: links of a span that are exported. 128.
     pub max_links: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            max_queue_size: 2048,
-            max_export_batch_size: 512,
-            schedule_delay: Duration::from_secs(5),
-            export_timeout: Duration::from_secs(30),
-            max_links: 128,
-        }
+        Self { batch: Batch::default(), max_links: 128 }
     }
 }
 
 impl Settings {
-    /// Reads the variables by `get`; the specification's defaults stand for those that are absent or empty.
+    /// From the environment, or any other look-up of variables.
     ///
     /// # Errors
-    /// A sentence that names the variable that is not a whole number.
-    pub fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let number = |name: &str, default: usize| match get(name).as_deref().map(str::trim) {
-            None | Some("") => Ok(default),
-            Some(text) => text
-                .parse()
-                .map_err(|_| format!("{name} is `{text}`, but must be a whole number")),
+    /// A sentence that names the variable that is wrong.
+    pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        const LINKS: &str = "OTEL_SPAN_LINK_COUNT_LIMIT";
+        let batch = Batch::from_env(&lookup).map_err(|error| error.to_string())?;
+        let max_links = match lookup(LINKS).as_deref().map(str::trim) {
+            None | Some("") => Self::default().max_links,
+            Some(text) => text.parse().map_err(|_| format!("{LINKS} is `{text}`, but must be a whole number"))?,
         };
-        let millis = |name: &str, default: Duration| -> Result<Duration, String> {
-            let default = usize::try_from(default.as_millis()).unwrap_or(usize::MAX);
-            let number = number(name, default)?;
-            Ok(Duration::from_millis(u64::try_from(number).unwrap_or(u64::MAX)))
-        };
-        let default = Self::default();
-        Ok(Self {
-            max_queue_size: number("OTEL_BSP_MAX_QUEUE_SIZE", default.max_queue_size)?,
-            max_export_batch_size: number(
-                "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
-                default.max_export_batch_size,
-            )?,
-            schedule_delay: millis("OTEL_BSP_SCHEDULE_DELAY", default.schedule_delay)?,
-            export_timeout: millis("OTEL_BSP_EXPORT_TIMEOUT", default.export_timeout)?,
-            max_links: number("OTEL_SPAN_LINK_COUNT_LIMIT", default.max_links)?,
-        })
+        Ok(Self { batch, max_links })
     }
 
     /// A batch that the queue can hold, of one span at least.
     fn batch_size(&self) -> usize {
-        self.max_export_batch_size.min(self.max_queue_size).max(1)
+        self.batch.max_export_batch_size.min(self.batch.max_queue_size).max(1)
     }
 }
 
@@ -182,7 +156,7 @@ where
 {
     async fn run(mut self, mut stopped: oneshot::Receiver<Instant>) {
         let mut show = every(SHOW_DELAY);
-        let mut schedule = every(self.settings.schedule_delay);
+        let mut schedule = every(self.settings.batch.schedule_delay);
         loop {
             tokio::select! {
                 () = self.queue.gathered() => self.take(),
@@ -213,7 +187,7 @@ where
             return;
         }
         self.recent.extend(self.taken.iter().cloned());
-        let room = self.settings.max_queue_size.saturating_sub(self.held);
+        let room = self.settings.batch.max_queue_size.saturating_sub(self.held);
         if let Some(excess) = self.taken.len().checked_sub(room + 1) {
             self.lose(DropReason::QueueFull, excess + 1);
             self.taken.truncate(room);
@@ -259,7 +233,7 @@ where
                 None => make(name).map(Arc::new).map_err(|e| e.to_string()),
             };
             lane.exporter = exporter.clone().ok();
-            let limit = self.settings.export_timeout;
+            let limit = self.settings.batch.export_timeout;
             let task = self.exports.spawn(async move {
                 match timeout(limit, exporter?.export(batch)).await {
                     Ok(done) => done.map_err(|e| e.to_string()),

@@ -35,7 +35,7 @@ impl SpanQueue {
         Self {
             waiting: Mutex::default(),
             gathered: Notify::new(),
-            capacity: settings.max_queue_size,
+            capacity: settings.batch.max_queue_size,
             batch: settings.batch_size(),
             counters: SpanCounters::new(),
         }
