@@ -5,9 +5,11 @@
 mod collector;
 
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::SystemTime;
 
 use opentelemetry::trace::{
@@ -20,6 +22,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::server::WebPkiClientVerifier;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime;
 use tokio::time::Instant;
 
 use super::super::Service;
@@ -122,6 +125,61 @@ async fn spans_arrive_over_both_protocols() {
                 .contains("payment")
         );
         assert!(!format!("{shop:?} {payment:?}").contains(SECRET));
+    }
+}
+
+/// Nor do the libraries below: what they log, down to single frames, is held against the secret.
+#[test]
+fn secrets_are_not_logged_at_any_level() {
+    let runtime = || {
+        runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let (started, collectors) = std::sync::mpsc::channel();
+    // In a thread of its own: its log would show what it received.
+    thread::spawn(move || {
+        runtime().block_on(async {
+            started.send(Collector::start(None).await).unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    let mut collector = collectors.recv().unwrap();
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        runtime().block_on(async {
+            for protocol in PROTOCOLS {
+                let exporter = exporter(&settings_for(&collector, protocol, &[]));
+                exporter.export(vec![span("send orders")]).await.unwrap();
+                let got = collector.received.recv().await.unwrap();
+                assert!(got.header("authorization").contains(SECRET));
+            }
+        });
+    });
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(
+        text.contains("h2::") && text.contains("hyper_util::"),
+        "libraries log: {text}"
+    );
+    assert!(!text.contains(SECRET), "{text}");
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
