@@ -4,3 +4,5 @@ pub mod context;
 pub mod export;
 pub mod recent;
 pub mod span;
+#[cfg(test)]
+mod testing;

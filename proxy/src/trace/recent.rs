@@ -28,6 +28,9 @@ const MAX_LINKS: usize = 128;
 /// spend long on making it.
 const ANSWER_BYTES: usize = 4 << 20;
 
+/// Fewer digits than these are taken for a word where either may be meant.
+const ID_DIGITS: usize = 6;
+
 /// The ring of recent spans.
 #[derive(Debug)]
 pub struct Recent {
@@ -87,6 +90,18 @@ impl Recent {
                 ring.bytes -= weight(&oldest);
             }
         }
+    }
+
+    /// Spans that are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().spans.len()
+    }
+
+    /// Whether no span is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
@@ -203,7 +218,8 @@ impl Query {
         let any = |test: &dyn Fn(&Span) -> bool| trace.spans.iter().any(|span| test(span));
         let of_stream = |part: &str| any(&|span| span.stream.contains(part));
         let of_text = |part: &str| {
-            IdPrefix::parse(part).is_some_and(|id| id.matches(trace.id))
+            let id = IdPrefix::parse(part).filter(|_| part.len() >= ID_DIGITS);
+            id.is_some_and(|id| id.matches(trace.id))
                 || any(&|span| {
                     span.stream.contains(part)
                         || span.endpoint.service_name.contains(part)
