@@ -27,7 +27,9 @@ async fn main() {
     if mode == "live" {
         tokio::spawn(trickle(recent.clone()));
     }
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:9465").await.unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:9465")
+        .await
+        .unwrap();
     println!("http://{}/traces", listener.local_addr().unwrap());
     axum::serve(listener, routes(recent)).await.unwrap();
 }
@@ -60,16 +62,43 @@ fn history() -> Vec<Span> {
 fn order(at: u64, n: u64) -> Vec<Span> {
     let id = at / MS;
     let jitter = |k: u64| (n * 7919 + k * 104_729) % 4000 * US;
-    let send = new("shop", Operation::Send, "orders", at, 310 * US + jitter(1) / 40);
+    let send = new(
+        "shop",
+        Operation::Send,
+        "orders",
+        at,
+        310 * US + jitter(1) / 40,
+    );
     let mut send = at_entry(send, id);
-    let mut pay = under(&send, "payment", Operation::Process, "orders", 2 * MS + jitter(2), 0);
+    let mut pay = under(
+        &send,
+        "payment",
+        Operation::Process,
+        "orders",
+        2 * MS + jitter(2),
+        0,
+    );
     pay = in_group(at_entry(pay, id), "payments", "payment-1");
-    let mut paid = under(&pay, "payment", Operation::Send, "payments", 9 * MS + jitter(3), 240 * US);
+    let mut paid = under(
+        &pay,
+        "payment",
+        Operation::Send,
+        "payments",
+        9 * MS + jitter(3),
+        240 * US,
+    );
     paid = at_entry(paid, id + 12);
     paid.inferred = true;
     pay.end = paid.end + 3 * MS + jitter(4);
     pay.outcome = Outcome::Settled;
-    let ship = under(&paid, "shipping", Operation::Process, "payments", 3 * MS, 18 * MS + jitter(5));
+    let ship = under(
+        &paid,
+        "shipping",
+        Operation::Process,
+        "payments",
+        3 * MS,
+        18 * MS + jitter(5),
+    );
     let mut ship = in_group(at_entry(ship, id + 12), "shippers", "shipping-2");
     ship.outcome = Outcome::Settled;
     if n % 7 == 5 {
@@ -80,7 +109,14 @@ fn order(at: u64, n: u64) -> Vec<Span> {
         send.message = None;
         return vec![send];
     }
-    let audit = under(&paid, "audit", Operation::Receive, "payments", 4 * MS, 90 * US);
+    let audit = under(
+        &paid,
+        "audit",
+        Operation::Receive,
+        "payments",
+        4 * MS,
+        90 * US,
+    );
     vec![send, paid, pay, ship, at_entry(audit, id + 12)]
 }
 
@@ -97,7 +133,10 @@ fn redelivered(at: u64) -> Vec<Span> {
         span
     };
     let after = |span: &mut Span, before: &Span| {
-        span.links.push(Link { context: before.context, kind: LinkKind::PreviousAttempt });
+        span.links.push(Link {
+            context: before.context,
+            kind: LinkKind::PreviousAttempt,
+        });
     };
     let mut first = attempt(1, "payment-1", 4, 640);
     first.outcome = Outcome::Superseded;
@@ -107,10 +146,24 @@ fn redelivered(at: u64) -> Vec<Span> {
     let mut third = attempt(3, "payment-3", 1240, 1492);
     third.outcome = Outcome::Settled;
     after(&mut third, &second);
-    let mut paid = under(&third, "payment", Operation::Send, "payments", 230 * MS, 260 * US);
+    let mut paid = under(
+        &third,
+        "payment",
+        Operation::Send,
+        "payments",
+        230 * MS,
+        260 * US,
+    );
     paid = at_entry(paid, id + 1480);
     paid.inferred = true;
-    let mut ship = under(&paid, "shipping", Operation::Process, "payments", 5 * MS, 140 * MS);
+    let mut ship = under(
+        &paid,
+        "shipping",
+        Operation::Process,
+        "payments",
+        5 * MS,
+        140 * MS,
+    );
     ship = in_group(at_entry(ship, id + 1480), "shippers", "shipping-1");
     ship.outcome = Outcome::Settled;
     vec![send, first, second, third, paid, ship]
@@ -119,7 +172,13 @@ fn redelivered(at: u64) -> Vec<Span> {
 /// Every end that is not a good one, under a parent of the application's own.
 fn failures(at: u64) -> Vec<Span> {
     let id = at / MS;
-    let mut send = new("frontend", Operation::SendClient, "jobs:render", at, 450 * US);
+    let mut send = new(
+        "frontend",
+        Operation::SendClient,
+        "jobs:render",
+        at,
+        450 * US,
+    );
     send.parent = Some(SpanId::from_bytes([7; 8]));
     let send = at_entry(send, id);
     let ends = [
@@ -134,12 +193,26 @@ fn failures(at: u64) -> Vec<Span> {
     let mut spans = vec![send.clone()];
     for (n, outcome) in (1u32..).zip(ends) {
         let lag = u64::from(n) * 23 * MS;
-        let mut span = under(&send, "renderer", Operation::Process, "jobs:render", lag, 90 * MS + lag);
+        let mut span = under(
+            &send,
+            "renderer",
+            Operation::Process,
+            "jobs:render",
+            lag,
+            90 * MS + lag,
+        );
         span = in_group(at_entry(span, id), &format!("render-{n}"), "gpu-0");
         span.outcome = outcome;
         spans.push(span);
     }
-    let mut missing = under(&send, "frontend", Operation::Send, "jobs:thumbs", 40 * MS, 200 * US);
+    let mut missing = under(
+        &send,
+        "frontend",
+        Operation::Send,
+        "jobs:thumbs",
+        40 * MS,
+        200 * US,
+    );
     missing.outcome = Outcome::NotSent;
     spans.push(missing);
     spans
@@ -150,47 +223,67 @@ fn batch(at: u64) -> Vec<Span> {
     let mut spans = Vec::new();
     let mut links = Vec::new();
     for n in 0..9 {
-        let send = new("sensors", Operation::Send, "telemetry:eu-west", at + n * 3 * MS, 190 * US);
+        let send = new(
+            "sensors",
+            Operation::Send,
+            "telemetry:eu-west",
+            at + n * 3 * MS,
+            190 * US,
+        );
         let send = at_entry(send, at / MS + n * 3);
-        links.push(Link { context: send.context, kind: LinkKind::Message });
+        links.push(Link {
+            context: send.context,
+            kind: LinkKind::Message,
+        });
         spans.push(send);
     }
-    let mut read = new("collector", Operation::ReceiveBatch, "telemetry:eu-west", at + 40 * MS, 2 * MS);
+    let mut read = new(
+        "collector",
+        Operation::ReceiveBatch,
+        "telemetry:eu-west",
+        at + 40 * MS,
+        2 * MS,
+    );
     read.batch = Some(9);
     read.links = links;
     spans.push(in_group(read, "ingest", "collector-a"));
     spans
 }
 
-/// A fan-out of 500 spans.
+/// A fan-out of 500 spans: 25 chains of messages, each handled and answered by the next.
 fn large(at: u64) -> Vec<Span> {
-    let root = at_entry(new("scheduler", Operation::Send, "evaluation", at, 600 * US), at / MS);
+    let root = new("scheduler", Operation::Send, "evaluation", at, 600 * US);
+    let root = at_entry(root, at / MS);
     let mut spans = vec![root.clone()];
-    let services = ["evaluator", "scorer", "reporter"];
-    let mut parent = root.clone();
+    let mut services = ["evaluator", "scorer", "reporter"].into_iter().cycle();
+    let (mut last, mut service) = (root.clone(), "");
     for n in 0u64..499 {
-        let service = services.get(n as usize % 3).unwrap();
-        let process = n % 2 == 0;
-        if n % 20 == 0 {
-            parent = root.clone();
-        }
-        let (operation, lasts) = match process {
-            true => (Operation::Process, 40 * MS + n * 130 * US),
-            false => (Operation::Send, 300 * US),
-        };
-        let stream = format!("evaluation:{}", n / 20);
-        let lag = MS + (n * 7919) % 23 * MS;
-        let mut span = under(&parent, service, operation, &stream, lag, lasts);
-        span = at_entry(span, at / MS + n);
-        if process {
-            span = in_group(span, "workers", &format!("worker-{}", n % 16));
+        let (chain, step) = (n / 20, n % 20);
+        let stream = format!("evaluation:{}", step.div_ceil(2));
+        let lag = MS + (n * 7919) % 9 * MS;
+        let mut span = if step % 2 == 0 {
+            service = services.next().unwrap_or_default();
+            let sent = if step == 0 { &root } else { &last };
+            let lasts = 12 * MS + (n * 131) % 17 * MS;
+            let span = under(
+                sent,
+                service,
+                Operation::Process,
+                &stream,
+                lag + chain * MS,
+                lasts,
+            );
+            let mut span = in_group(span, "workers", &format!("worker-{}", n % 16));
             span.outcome = Outcome::Settled;
-            parent = span.clone();
-        }
+            span
+        } else {
+            under(&last, service, Operation::Send, &stream, lag, 300 * US)
+        };
         if n % 97 == 96 {
             span.outcome = Outcome::Error("WRONGTYPE".into());
         }
-        spans.push(span);
+        last = at_entry(span, at / MS + n);
+        spans.push(last.clone());
     }
     spans
 }
@@ -211,7 +304,14 @@ fn hostile(at: u64) -> Vec<Span> {
         "${alert(1)} {{7*7}} %3Cscript%3E &lt;b&gt;",
     ];
     for (n, name) in (0u64..).zip(names) {
-        let mut span = under(&root, "consumer", Operation::Process, name, n * 2 * MS, 5 * MS);
+        let mut span = under(
+            &root,
+            "consumer",
+            Operation::Process,
+            name,
+            n * 2 * MS,
+            5 * MS,
+        );
         span = in_group(span, name, name);
         span.outcome = Outcome::Settled;
         if n == 0 {
@@ -280,6 +380,8 @@ fn in_group(mut span: Span, group: &str, consumer: &str) -> Span {
 }
 
 fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
     u64::try_from(since.as_nanos()).unwrap()
 }

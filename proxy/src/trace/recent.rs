@@ -86,7 +86,9 @@ impl Recent {
             ring.bytes += weight(&span);
             ring.spans.push_back(span);
             while ring.spans.len() > self.max_spans || ring.bytes > self.max_bytes {
-                let Some(oldest) = ring.spans.pop_front() else { break };
+                let Some(oldest) = ring.spans.pop_front() else {
+                    break;
+                };
                 ring.bytes -= weight(&oldest);
             }
         }
@@ -146,12 +148,17 @@ struct IdPrefix {
 impl IdPrefix {
     /// One to 32 hexadecimal digits.
     fn parse(text: &str) -> Option<Self> {
-        let digits = u32::try_from(text.len()).ok().filter(|n| (1..=32).contains(n))?;
+        let digits = u32::try_from(text.len())
+            .ok()
+            .filter(|n| (1..=32).contains(n))?;
         // The number's own reading also takes a sign.
         if !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }
-        Some(Self { digits, value: u128::from_str_radix(text, 16).ok()? })
+        Some(Self {
+            digits,
+            value: u128::from_str_radix(text, 16).ok()?,
+        })
     }
 
     fn matches(self, id: TraceId) -> bool {
@@ -189,14 +196,26 @@ impl Ring {
     fn traces(&self, query: &Query) -> (Vec<Trace<'_>>, bool) {
         let mut traces: Vec<Trace<'_>> = Vec::new();
         let mut found: HashMap<TraceId, usize> = HashMap::new();
-        let wanted = |span: &&Span| query.trace.is_none_or(|id| id.matches(span.context.trace_id));
+        let wanted = |span: &&Span| {
+            query
+                .trace
+                .is_none_or(|id| id.matches(span.context.trace_id))
+        };
         for span in self.spans.iter().filter(wanted) {
             let id = span.context.trace_id;
             let at = *found.entry(id).or_insert(traces.len());
             if at == traces.len() {
-                traces.push(Trace { id, spans: vec![], start: u64::MAX, end: 0, errors: 0 });
+                traces.push(Trace {
+                    id,
+                    spans: vec![],
+                    start: u64::MAX,
+                    end: 0,
+                    errors: 0,
+                });
             }
-            let Some(trace) = traces.get_mut(at) else { continue };
+            let Some(trace) = traces.get_mut(at) else {
+                continue;
+            };
             trace.spans.push(span);
             trace.start = trace.start.min(span.start);
             trace.end = trace.end.max(span.end);
@@ -223,7 +242,10 @@ impl Query {
                 || any(&|span| {
                     span.stream.contains(part)
                         || span.endpoint.service_name.contains(part)
-                        || span.group.as_ref().is_some_and(|group| group.contains(part))
+                        || span
+                            .group
+                            .as_ref()
+                            .is_some_and(|group| group.contains(part))
                 })
         };
         (!self.errors || trace.errors > 0)

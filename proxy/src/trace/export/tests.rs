@@ -16,9 +16,13 @@ use crate::trace::testing::{of_service, span};
 const SECOND: Duration = Duration::from_secs(1);
 
 fn settings() -> Settings {
+    sizes(100, 10)
+}
+
+fn sizes(max_queue_size: usize, max_export_batch_size: usize) -> Settings {
     Settings {
-        max_queue_size: 100,
-        max_export_batch_size: 10,
+        max_queue_size,
+        max_export_batch_size,
         schedule_delay: 5 * SECOND,
         export_timeout: 30 * SECOND,
         max_links: 128,
@@ -33,12 +37,15 @@ fn polls<T>(future: impl Future<Output = T>) -> Poll<T> {
 
 #[test]
 fn a_full_queue_drops_and_counts() {
-    let queue = SpanQueue::new(&Settings { max_queue_size: 3, ..settings() });
+    let queue = SpanQueue::new(&sizes(3, 10));
     let mut spans: Vec<_> = (0..5).map(|n| span(1, n)).collect();
     let room = spans.capacity();
     queue.push(span(1, 9));
     queue.push_all(&mut spans);
-    assert!(spans.is_empty() && spans.capacity() == room, "the vector is ready for the next read");
+    assert!(
+        spans.is_empty() && spans.capacity() == room,
+        "the vector is ready for the next read"
+    );
     queue.push(span(1, 10));
 
     let counters = queue.counters();
@@ -47,7 +54,10 @@ fn a_full_queue_drops_and_counts() {
     assert_eq!(counters.dropped(DropReason::QueueFull), 4);
     let mut taken = Vec::new();
     queue.take(&mut taken);
-    let ids: Vec<_> = taken.iter().map(|span| span.context.span_id.to_bytes()[7]).collect();
+    let ids: Vec<_> = taken
+        .iter()
+        .map(|span| span.context.span_id.to_bytes()[7])
+        .collect();
     assert_eq!(ids, [9, 0, 1], "the first to come are kept");
 }
 
@@ -61,7 +71,11 @@ fn the_consumer_is_woken_once_a_batch() {
     queue.push_all(&mut vec![span(1, 9), span(1, 10)]);
     assert_eq!(polls(queue.gathered()), Poll::Ready(()));
     queue.push_all(&mut (11..30).map(|n| span(1, n)).collect());
-    assert_eq!(polls(queue.gathered()), Poll::Pending, "woken again before anything was taken");
+    assert_eq!(
+        polls(queue.gathered()),
+        Poll::Pending,
+        "woken again before anything was taken"
+    );
     queue.take(&mut Vec::new());
     queue.push_all(&mut (0..10).map(|n| span(1, n)).collect());
     assert_eq!(polls(queue.gathered()), Poll::Ready(()));
@@ -84,7 +98,9 @@ fn the_counters_are_on_metrics() {
     queue.counters().register(&registry).unwrap();
     queue.push(span(1, 1));
     queue.counters().count_dropped(DropReason::ExportFailed, 2);
-    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    let text = prometheus::TextEncoder::new()
+        .encode_to_string(&registry.gather())
+        .unwrap();
     for line in [
         "tars_proxy_spans_ended_total 1",
         "tars_proxy_spans_exported_total 0",
@@ -121,9 +137,7 @@ fn the_environment_sets_what_it_names() {
 
 #[test]
 fn a_batch_fits_into_the_queue() {
-    let batch = |max_queue_size, max_export_batch_size| {
-        Settings { max_queue_size, max_export_batch_size, ..settings() }.batch_size()
-    };
+    let batch = |queue, batch| sizes(queue, batch).batch_size();
     assert_eq!((batch(100, 10), batch(5, 10), batch(0, 0)), (10, 5, 1));
 }
 
@@ -160,7 +174,10 @@ impl SpanExporter for Scripted {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let step = {
             let mut script = self.script.lock().unwrap();
-            assert!(script.busy.insert(self.service.clone()), "called twice at once");
+            assert!(
+                script.busy.insert(self.service.clone()),
+                "called twice at once"
+            );
             script.steps.pop_front()
         };
         let _idle = Idle(self);
@@ -170,7 +187,9 @@ impl SpanExporter for Scripted {
             Some(Step::Fails) => return Err(OTelSdkError::InternalFailure("refused".into())),
         }
         let mut script = self.script.lock().unwrap();
-        script.batches.push((self.service.clone(), batch.len(), self.began.elapsed()));
+        script
+            .batches
+            .push((self.service.clone(), batch.len(), self.began.elapsed()));
         script.last = batch;
         Ok(())
     }
@@ -196,7 +215,10 @@ impl Rig {
     fn new(settings: Settings, steps: impl IntoIterator<Item = Step>) -> Self {
         let queue = Arc::new(SpanQueue::new(&settings));
         let recent = Arc::new(Recent::new(1000));
-        let script = Script { steps: steps.into_iter().collect(), ..Script::default() };
+        let script = Script {
+            steps: steps.into_iter().collect(),
+            ..Script::default()
+        };
         let script = Arc::new(Mutex::new(script));
         let began = Instant::now();
         let make = {
@@ -207,15 +229,25 @@ impl Rig {
                     return Err("no such file");
                 }
                 open.made.push(service.to_owned());
-                Ok(Scripted { service: service.to_owned(), script: script.clone(), began })
+                Ok(Scripted {
+                    service: service.to_owned(),
+                    script: script.clone(),
+                    began,
+                })
             }
         };
         let exporting = spawn(settings, queue.clone(), recent.clone(), Some(make));
-        Self { queue, recent, script, exporting }
+        Self {
+            queue,
+            recent,
+            script,
+            exporting,
+        }
     }
 
     fn push(&self, spans: u64) {
-        self.queue.push_all(&mut (0..spans).map(|n| span(1, n)).collect());
+        self.queue
+            .push_all(&mut (0..spans).map(|n| span(1, n)).collect());
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
@@ -238,7 +270,11 @@ fn counted(queue: &SpanQueue) -> [u64; 4] {
         dropped(DropReason::Shutdown),
     ];
     let left = u64::try_from(counters.queue_length.get()).unwrap();
-    assert_eq!(counters.ended.get(), all.iter().sum::<u64>() + left, "a span was lost uncounted");
+    assert_eq!(
+        counters.ended.get(),
+        all.iter().sum::<u64>() + left,
+        "a span was lost uncounted"
+    );
     all
 }
 
@@ -253,11 +289,18 @@ async fn a_batch_goes_as_soon_as_it_has_gathered() {
     sleep(SECOND).await;
     assert_eq!(
         rig.script().batches,
-        [exported("shop", 10, Duration::ZERO), exported("shop", 10, Duration::ZERO)]
+        [
+            exported("shop", 10, Duration::ZERO),
+            exported("shop", 10, Duration::ZERO)
+        ]
     );
     assert_eq!(rig.queue.counters().queue_length.get(), 5);
     sleep(5 * SECOND).await;
-    assert_eq!(rig.script().batches[2], exported("shop", 5, 5 * SECOND), "the rest when it is due");
+    assert_eq!(
+        rig.script().batches[2],
+        exported("shop", 5, 5 * SECOND),
+        "the rest when it is due"
+    );
     assert_eq!(rig.counted(), [25, 0, 0, 0]);
 }
 
@@ -276,7 +319,10 @@ async fn spans_show_before_they_are_exported() {
 async fn each_service_has_an_exporter_of_its_own() {
     let rig = Rig::new(settings(), []);
     for n in 0..15 {
-        rig.queue.push(of_service(if n % 3 == 0 { "payment" } else { "shop" }, span(1, n)));
+        rig.queue.push(of_service(
+            if n % 3 == 0 { "payment" } else { "shop" },
+            span(1, n),
+        ));
     }
     sleep(6 * SECOND).await;
     rig.queue.push(of_service("payment", span(1, 99)));
@@ -320,7 +366,11 @@ async fn an_exporter_that_does_not_answer_loses_its_batch() {
     sleep(29 * SECOND).await;
     assert_eq!(rig.counted(), [0, 0, 0, 0]);
     sleep(2 * SECOND).await;
-    assert_eq!(rig.counted(), [10, 0, 10, 0], "the next batch goes after the time-out");
+    assert_eq!(
+        rig.counted(),
+        [10, 0, 10, 0],
+        "the next batch goes after the time-out"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -367,34 +417,54 @@ async fn flush_exports_everything() {
     sleep(SECOND / 2).await;
     rig.push(33);
     rig.queue.push(of_service("payment", span(2, 1)));
-    let Rig { queue, recent, exporting, .. } = rig;
+    let Rig {
+        queue,
+        recent,
+        exporting,
+        ..
+    } = rig;
     let began = Instant::now();
     exporting.flush(began + 10 * SECOND).await;
     assert_eq!(counted(&queue), [44, 0, 0, 0]);
     assert_eq!(recent.len(), 44);
     let took = SECOND / 2 + 4 * SECOND;
-    assert_eq!(began.elapsed(), took, "no batch waits for more, nor for another service");
+    assert_eq!(
+        began.elapsed(),
+        took,
+        "no batch waits for more, nor for another service"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn flush_gives_up_at_its_deadline() {
     let rig = Rig::new(settings(), [Step::Takes(SECOND), Step::Takes(20 * SECOND)]);
     rig.push(35);
-    let Rig { queue, recent, exporting, .. } = rig;
+    let Rig {
+        queue,
+        recent,
+        exporting,
+        ..
+    } = rig;
     let began = Instant::now();
     exporting.flush(began + 10 * SECOND).await;
     assert_eq!(began.elapsed(), 10 * SECOND);
     assert_eq!(counted(&queue), [10, 0, 0, 25]);
     assert_eq!(recent.len(), 35);
     queue.push(span(1, 1));
-    assert_eq!(counted(&queue), [10, 0, 0, 26], "spans that come too late are counted");
+    assert_eq!(
+        counted(&queue),
+        [10, 0, 0, 26],
+        "spans that come too late are counted"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn dropping_the_handle_gives_up_at_once() {
     let rig = Rig::new(settings(), []);
     rig.push(5);
-    let Rig { queue, exporting, .. } = rig;
+    let Rig {
+        queue, exporting, ..
+    } = rig;
     let task = exporting.task;
     drop(exporting.stop);
     task.await.unwrap();
@@ -435,11 +505,24 @@ async fn long_names_are_cut() {
     sleep(6 * SECOND).await;
     let exported = rig.script().last.pop().unwrap();
     let name = exported.name.strip_prefix("send ").unwrap();
-    assert!(name.len() <= MAX_NAME && name.len() > MAX_NAME - 8, "{}", name.len());
+    assert!(
+        name.len() <= MAX_NAME && name.len() > MAX_NAME - 8,
+        "{}",
+        name.len()
+    );
     assert!(name.starts_with("éé") && name.ends_with("é…"));
-    let longest = exported.attributes.iter().map(|a| a.value.as_str().len()).max();
+    let longest = exported
+        .attributes
+        .iter()
+        .map(|a| a.value.as_str().len())
+        .max();
     assert!(longest <= Some(MAX_NAME));
-    assert!(exported.attributes.iter().any(|a| a.value.as_str() == "short"));
+    assert!(
+        exported
+            .attributes
+            .iter()
+            .any(|a| a.value.as_str() == "short")
+    );
 }
 
 /// What is logged on this thread while the guard lives.
@@ -459,7 +542,10 @@ impl Log {
 
     fn lines(&self) -> Vec<String> {
         let bytes = self.0.lock().unwrap();
-        String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
+        String::from_utf8_lossy(&bytes)
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 }
 

@@ -108,7 +108,10 @@ impl Recent {
             listeners: &self.listeners,
             spans_seen: ring.seen,
             spans_held: ring.spans.len(),
-            traces: traces.iter().map(|trace| trace_json(trace, detail, &mut room)).collect(),
+            traces: traces
+                .iter()
+                .map(|trace| trace_json(trace, detail, &mut room))
+                .collect(),
             more,
         })
     }
@@ -128,7 +131,9 @@ fn trace_json<'a>(trace: &Trace<'a>, detail: Detail, room: &mut usize) -> TraceJ
     };
     let spans = (detail != Detail::Summary).then(|| {
         let spans = trace.spans.iter().take_while(fits);
-        spans.map(|span| span_json(span, trace.start, detail)).collect()
+        spans
+            .map(|span| span_json(span, trace.start, detail))
+            .collect()
     });
     TraceJson {
         trace_id: trace.id,
@@ -200,7 +205,11 @@ fn outcome(outcome: &Outcome) -> &'static str {
 
 impl Serialize for Attributes {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_map(self.0.iter().map(|(key, value)| (key, AttributeJson(value))))
+        to.collect_map(
+            self.0
+                .iter()
+                .map(|(key, value)| (key, AttributeJson(value))),
+        )
     }
 }
 

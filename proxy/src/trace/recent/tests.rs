@@ -28,11 +28,18 @@ fn answer(recent: &Recent, query: &Query, detail: Detail) -> Value {
 fn found(recent: &Recent, query: &Query) -> Vec<u128> {
     let ring = recent.lock();
     let (traces, _) = ring.traces(query);
-    traces.iter().map(|trace| u128::from_be_bytes(trace.id.to_bytes())).collect()
+    traces
+        .iter()
+        .map(|trace| u128::from_be_bytes(trace.id.to_bytes()))
+        .collect()
 }
 
 fn at(start: u64, span: Span) -> Span {
-    Span { start, end: start + 10, ..span }
+    Span {
+        start,
+        end: start + 10,
+        ..span
+    }
 }
 
 // ---- The ring
@@ -44,13 +51,19 @@ fn the_oldest_leave_when_there_are_too_many() {
     recent.extend((0..5).map(|n| at(n, span(n.into(), n))));
     assert_eq!(recent.len(), 3);
     assert_eq!(found(&recent, &everything()), [4, 3, 2]);
-    assert_eq!(answer(&recent, &everything(), Detail::Summary)["spans_seen"], 5);
+    assert_eq!(
+        answer(&recent, &everything(), Detail::Summary)["spans_seen"],
+        5
+    );
 }
 
 #[test]
 fn the_oldest_leave_when_they_are_too_large() {
     let recent = Recent::new(10);
-    let large = |n: u64| Span { stream: "x".repeat(3000).into(), ..at(n, span(n.into(), n)) };
+    let large = |n: u64| Span {
+        stream: "x".repeat(3000).into(),
+        ..at(n, span(n.into(), n))
+    };
     recent.extend((0..10).map(large));
     assert_eq!(found(&recent, &everything()), [9, 8, 7]);
     let ring = recent.lock();
@@ -63,7 +76,10 @@ fn the_oldest_leave_when_they_are_too_large() {
 fn a_span_larger_than_the_ring_empties_it_and_no_more() {
     let recent = Recent::new(2);
     recent.push(span(1, 1));
-    recent.push(Span { stream: "x".repeat(5000).into(), ..span(2, 2) });
+    recent.push(Span {
+        stream: "x".repeat(5000).into(),
+        ..span(2, 2)
+    });
     assert!(recent.is_empty());
     assert_eq!(recent.lock().bytes, 0);
     recent.push(span(3, 3));
@@ -72,8 +88,17 @@ fn a_span_larger_than_the_ring_empties_it_and_no_more() {
 
 #[test]
 fn the_weight_counts_what_a_client_can_make_large() {
-    let empty = weight(&Span { stream: "".into(), ..span(1, 1) });
-    let links = vec![Link { context: context(1, 2), kind: LinkKind::Message }; 3];
+    let empty = weight(&Span {
+        stream: "".into(),
+        ..span(1, 1)
+    });
+    let links = vec![
+        Link {
+            context: context(1, 2),
+            kind: LinkKind::Message
+        };
+        3
+    ];
     let full = Span {
         stream: "12345".into(),
         group: Some("1234".into()),
@@ -83,14 +108,26 @@ fn the_weight_counts_what_a_client_can_make_large() {
         links,
         ..span(1, 1)
     };
-    assert_eq!(weight(&full) - empty, 5 + 4 + 3 + 3 + 2 + 3 * size_of::<Link>());
+    assert_eq!(
+        weight(&full) - empty,
+        5 + 4 + 3 + 3 + 2 + 3 * size_of::<Link>()
+    );
 }
 
 #[test]
 fn a_batch_keeps_some_of_its_links() {
     let recent = Recent::new(10);
-    let links = vec![Link { context: context(1, 2), kind: LinkKind::Message }; 1000];
-    recent.push(Span { links, ..span(1, 1) });
+    let links = vec![
+        Link {
+            context: context(1, 2),
+            kind: LinkKind::Message
+        };
+        1000
+    ];
+    recent.push(Span {
+        links,
+        ..span(1, 1)
+    });
     let ring = recent.lock();
     assert_eq!(ring.spans[0].links.len(), MAX_LINKS);
     assert_eq!(ring.spans[0].links.capacity(), MAX_LINKS);
@@ -126,7 +163,10 @@ fn three() -> Recent {
         at(100, span(1, 1)),
         payment,
         at(210, span(top + 2, 4)),
-        Span { stream: "jobs".into(), ..at(150, span(3, 5)) },
+        Span {
+            stream: "jobs".into(),
+            ..at(150, span(3, 5))
+        },
     ]);
     recent
 }
@@ -142,7 +182,11 @@ fn queries_select_traces() {
     };
     let all = [top + 2, 3, 1];
     assert_eq!(select(|_| {}), all, "the latest first");
-    assert_eq!(select(|q| q.stream = Some("rder".into())), [top + 2, 1], "any span of the trace");
+    assert_eq!(
+        select(|q| q.stream = Some("rder".into())),
+        [top + 2, 1],
+        "any span of the trace"
+    );
     assert_eq!(select(|q| q.stream = Some("workers".into())), []);
     assert_eq!(select(|q| q.errors = true), [top + 2]);
     assert_eq!(select(|q| q.trace = IdPrefix::parse("abc")), [top + 2]);
@@ -151,7 +195,11 @@ fn queries_select_traces() {
     assert_eq!(select(|q| q.text = Some("workers".into())), [top + 2]);
     assert_eq!(select(|q| q.text = Some("shop".into())), all);
     assert_eq!(select(|q| q.text = Some("abcdef".into())), [top + 2]);
-    assert_eq!(select(|q| q.text = Some("abc".into())), [], "too short for an id");
+    assert_eq!(
+        select(|q| q.text = Some("abc".into())),
+        [],
+        "too short for an id"
+    );
     let both = |q: &mut Query| (q.errors, q.stream) = (true, Some("jobs".into()));
     assert_eq!(select(both), []);
 }
@@ -160,9 +208,15 @@ fn queries_select_traces() {
 fn the_limit_says_that_there_are_more() {
     let recent = three();
     let limited = |n| {
-        let query = Query { limit: NonZeroUsize::new(n).unwrap(), ..everything() };
+        let query = Query {
+            limit: NonZeroUsize::new(n).unwrap(),
+            ..everything()
+        };
         let answer = answer(&recent, &query, Detail::Summary);
-        (answer["traces"].as_array().unwrap().len(), answer["more"].as_bool().unwrap())
+        (
+            answer["traces"].as_array().unwrap().len(),
+            answer["more"].as_bool().unwrap(),
+        )
     };
     assert_eq!(limited(2), (2, true));
     assert_eq!(limited(3), (3, false));
@@ -185,7 +239,10 @@ fn the_shape_of_an_answer() {
         start: 1_700_000_000_000_000_250,
         end: 1_700_000_000_000_001_000,
         outcome: Outcome::Error("fail".into()),
-        links: vec![Link { context: context(8, 9), kind: LinkKind::PreviousAttempt }],
+        links: vec![Link {
+            context: context(8, 9),
+            kind: LinkKind::PreviousAttempt,
+        }],
         ..of_service("payment", span(7, 2))
     };
     // Spans come when they end, so the child may come first.
@@ -299,11 +356,28 @@ fn less_is_told_where_less_is_asked() {
 fn a_trace_without_its_root_is_named_after_its_first_span() {
     let recent = Recent::new(10);
     let parent = Some(context(1, 99).span_id);
-    recent.push(Span { parent, stream: "second".into(), ..at(20, span(1, 2)) });
-    recent.push(Span { parent, stream: "first".into(), ..at(10, span(1, 1)) });
-    assert_eq!(answer(&recent, &everything(), Detail::Summary)["traces"][0]["name"], "send first");
-    recent.push(Span { stream: "root".into(), ..at(30, span(1, 3)) });
-    assert_eq!(answer(&recent, &everything(), Detail::Summary)["traces"][0]["name"], "send root");
+    recent.push(Span {
+        parent,
+        stream: "second".into(),
+        ..at(20, span(1, 2))
+    });
+    recent.push(Span {
+        parent,
+        stream: "first".into(),
+        ..at(10, span(1, 1))
+    });
+    assert_eq!(
+        answer(&recent, &everything(), Detail::Summary)["traces"][0]["name"],
+        "send first"
+    );
+    recent.push(Span {
+        stream: "root".into(),
+        ..at(30, span(1, 3))
+    });
+    assert_eq!(
+        answer(&recent, &everything(), Detail::Summary)["traces"][0]["name"],
+        "send root"
+    );
 }
 
 #[test]
@@ -323,7 +397,10 @@ fn every_outcome_has_its_word() {
     ];
     for (outcome, word) in words {
         let recent = Recent::new(1);
-        recent.push(Span { outcome, ..span(1, 1) });
+        recent.push(Span {
+            outcome,
+            ..span(1, 1)
+        });
         let answer = answer(&recent, &everything(), Detail::Spans);
         assert_eq!(answer["traces"][0]["spans"][0]["outcome"], word);
     }
@@ -333,11 +410,17 @@ fn every_outcome_has_its_word() {
 fn an_answer_is_bounded_and_says_what_it_left_out() {
     let recent = Recent::new(20_000);
     let name: Arc<str> = "x".repeat(700).into();
-    recent.extend((0..20_000).map(|n| Span { stream: name.clone(), ..at(n, span(1, n)) }));
+    recent.extend((0..20_000).map(|n| Span {
+        stream: name.clone(),
+        ..at(n, span(1, n))
+    }));
     let held = recent.len();
     let answer = answer(&recent, &everything(), Detail::Spans);
     let spans = answer["traces"][0]["spans"].as_array().unwrap();
-    let weight = weight(&Span { stream: name, ..span(1, 1) });
+    let weight = weight(&Span {
+        stream: name,
+        ..span(1, 1)
+    });
     assert_eq!(spans.len(), ANSWER_BYTES / weight);
     assert_eq!(answer["traces"][0]["span_count"], held);
     assert_eq!(spans[0]["offset_ns"], 0, "the first are shown");

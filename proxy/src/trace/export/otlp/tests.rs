@@ -30,9 +30,18 @@ fn full() -> Span {
         end: 1_700_000_001_000_000_001,
         outcome: Outcome::Error("fail".into()),
         links: vec![
-            Link { context: ids(1, 2), kind: LinkKind::Message },
-            Link { context: ids(3, 4), kind: LinkKind::PreviousAttempt },
-            Link { context: ids(5, 6), kind: LinkKind::Unsampled },
+            Link {
+                context: ids(1, 2),
+                kind: LinkKind::Message,
+            },
+            Link {
+                context: ids(3, 4),
+                kind: LinkKind::PreviousAttempt,
+            },
+            Link {
+                context: ids(5, 6),
+                kind: LinkKind::Unsampled,
+            },
         ],
         ..span(7, 9)
     }
@@ -49,15 +58,25 @@ fn every_field_arrives() {
     assert_eq!(data.parent_span_id, otel::SpanId::from(8));
     assert_eq!(data.span_kind, SpanKind::Consumer);
     assert_eq!(data.name, "process orders");
-    let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+    let since = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_nanos()
+    };
     assert_eq!(since(data.start_time), 1_700_000_000_123_456_789);
     assert_eq!(since(data.end_time), 1_700_000_001_000_000_001);
     assert_eq!(data.status, Status::error("fail"));
     assert!(data.events.is_empty());
     assert_eq!(data.instrumentation_scope.name(), "tars-proxy");
-    assert_eq!(data.instrumentation_scope.version(), Some(env!("CARGO_PKG_VERSION")));
-    let attributes: Vec<_> =
-        data.attributes.iter().map(|a| (a.key.as_str(), a.value.clone())).collect();
+    assert_eq!(
+        data.instrumentation_scope.version(),
+        Some(env!("CARGO_PKG_VERSION"))
+    );
+    let attributes: Vec<_> = data
+        .attributes
+        .iter()
+        .map(|a| (a.key.as_str(), a.value.clone()))
+        .collect();
     assert_eq!(
         attributes,
         [
@@ -87,12 +106,22 @@ fn links_say_why_they_are_there() {
         .iter()
         .map(|link| {
             let context = &link.span_context;
-            let [kind] = link.attributes.as_slice() else { unreachable!() };
+            let [kind] = link.attributes.as_slice() else {
+                unreachable!()
+            };
             assert_eq!(kind.key.as_str(), "tars.link");
-            (context.trace_id(), context.span_id(), context.is_remote(), kind.value.to_string())
+            (
+                context.trace_id(),
+                context.span_id(),
+                context.is_remote(),
+                kind.value.to_string(),
+            )
         })
         .collect();
-    let (trace, span) = (|n: u128| otel::TraceId::from(n), |n: u64| otel::SpanId::from(n));
+    let (trace, span) = (
+        |n: u128| otel::TraceId::from(n),
+        |n: u64| otel::SpanId::from(n),
+    );
     assert_eq!(
         said,
         [
@@ -135,7 +164,15 @@ fn a_span_of_few_fields_has_few_attributes() {
 #[test]
 fn a_parent_is_remote_unless_it_was_inferred() {
     let remote = |parent, inferred| {
-        span_data(&Span { parent, inferred, ..span(7, 9) }, 0).parent_span_is_remote
+        span_data(
+            &Span {
+                parent,
+                inferred,
+                ..span(7, 9)
+            },
+            0,
+        )
+        .parent_span_is_remote
     };
     let parent = Some(ids(7, 8).span_id);
     assert!(remote(parent, false));
@@ -153,19 +190,37 @@ fn kinds_and_status_follow_operation_and_outcome() {
         (Operation::ReceiveBatch, SpanKind::Client),
     ];
     for (operation, kind) in kinds {
-        let data = span_data(&Span { operation, ..span(1, 2) }, 0);
+        let data = span_data(
+            &Span {
+                operation,
+                ..span(1, 2)
+            },
+            0,
+        );
         assert_eq!(data.span_kind, kind, "{operation:?}");
         // The page shows the word, the exporter takes the kind: they are the same.
-        assert_eq!(format!("{:?}", data.span_kind).to_uppercase(), operation.kind());
+        assert_eq!(
+            format!("{:?}", data.span_kind).to_uppercase(),
+            operation.kind()
+        );
     }
     let statuses = [
         (Outcome::Settled, Status::Unset),
         (Outcome::Superseded, Status::Unset),
         (Outcome::Timeout, Status::error("timeout")),
-        (Outcome::Error("WRONGTYPE".into()), Status::error("WRONGTYPE")),
+        (
+            Outcome::Error("WRONGTYPE".into()),
+            Status::error("WRONGTYPE"),
+        ),
     ];
     for (outcome, status) in statuses {
-        let data = span_data(&Span { outcome: outcome.clone(), ..span(1, 2) }, 0);
+        let data = span_data(
+            &Span {
+                outcome: outcome.clone(),
+                ..span(1, 2)
+            },
+            0,
+        );
         assert_eq!(data.status, status, "{outcome:?}");
     }
 }
@@ -173,6 +228,12 @@ fn kinds_and_status_follow_operation_and_outcome() {
 #[test]
 fn a_trace_state_that_the_sdk_does_not_take_is_left_out() {
     let trace_state = parse_tracestate([b"not a list".as_slice()]);
-    let data = span_data(&Span { trace_state, ..span(1, 2) }, 0);
+    let data = span_data(
+        &Span {
+            trace_state,
+            ..span(1, 2)
+        },
+        0,
+    );
     assert_eq!(data.span_context.trace_state(), &otel::TraceState::NONE);
 }

@@ -41,15 +41,32 @@ async fn the_page_runs_only_what_is_in_it() {
     let policy = header(&head, "content-security-policy");
     assert!(policy.starts_with("default-src 'none';"), "{policy}");
     assert!(!policy.contains("unsafe"), "{policy}");
-    let nonce = policy.split("'nonce-").nth(1).unwrap().split('\'').next().unwrap();
+    let nonce = policy
+        .split("'nonce-")
+        .nth(1)
+        .unwrap()
+        .split('\'')
+        .next()
+        .unwrap();
     assert_eq!(nonce.len(), 16);
     for tag in ["style", "script"] {
-        assert_eq!(body.matches(&format!("<{tag} nonce=\"{nonce}\">")).count(), 1);
-        assert_eq!(body.matches(&format!("<{tag}")).count(), 1, "{tag} without a nonce");
+        assert_eq!(
+            body.matches(&format!("<{tag} nonce=\"{nonce}\">")).count(),
+            1
+        );
+        assert_eq!(
+            body.matches(&format!("<{tag}")).count(),
+            1,
+            "{tag} without a nonce"
+        );
     }
     assert!(!body.contains(NONCE));
     let (other, _) = get(&one(), "/traces", "").await;
-    assert_ne!(header(&other, "content-security-policy"), policy, "a nonce is used once");
+    assert_ne!(
+        header(&other, "content-security-policy"),
+        policy,
+        "a nonce is used once"
+    );
 }
 
 #[test]
@@ -72,7 +89,11 @@ fn the_page_makes_no_markup_of_text_and_needs_nothing_from_outside() {
         assert!(!PAGE.contains(way), "{way}");
     }
     // The name of SVG is no address that anybody asks.
-    assert!(!PAGE.replace("http://www.w3.org/2000/svg", "").contains("http://"));
+    assert!(
+        !PAGE
+            .replace("http://www.w3.org/2000/svg", "")
+            .contains("http://")
+    );
 }
 
 #[tokio::test]
@@ -96,7 +117,10 @@ async fn traces_come_as_json_and_only_when_they_have_changed() {
 #[tokio::test]
 async fn a_wrong_question_gets_a_sentence() {
     for (query, sentence) in [
-        ("trace=xyz", "trace is `xyz`, but must be 1 to 32 hexadecimal digits\n"),
+        (
+            "trace=xyz",
+            "trace is `xyz`, but must be 1 to 32 hexadecimal digits\n",
+        ),
         ("errors=yes", "errors is `yes`, but must be 0 or 1\n"),
         ("limit=0", "limit is 0, but must be 1 or more\n"),
     ] {
