@@ -5,3 +5,5 @@ pub mod export;
 pub mod id;
 pub mod recent;
 pub mod span;
+#[cfg(test)]
+mod testing;

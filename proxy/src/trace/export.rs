@@ -27,7 +27,7 @@ use super::recent::Recent;
 use super::span::{Outcome, Span};
 
 /// How long an ended span may stay out of the ring of recent traces: what still looks immediate on a page.
-const SHOW_DELAY: Duration = Duration::from_millis(200);
+pub const SHOW_DELAY: Duration = Duration::from_millis(200);
 
 /// Longer names are cut: a whole batch of spans then stays below the 4 MiB that gRPC servers accept, and a key that
 /// happens to be a document does not fill the ring.

@@ -28,6 +28,9 @@ const MAX_LINKS: usize = 128;
 /// spend long on making it.
 const ANSWER_BYTES: usize = 4 << 20;
 
+/// Fewer digits than these are taken for a word where either may be meant.
+const ID_DIGITS: usize = 6;
+
 /// The ring of recent spans.
 #[derive(Debug)]
 pub struct Recent {
@@ -83,10 +86,24 @@ impl Recent {
             ring.bytes += weight(&span);
             ring.spans.push_back(span);
             while ring.spans.len() > self.max_spans || ring.bytes > self.max_bytes {
-                let Some(oldest) = ring.spans.pop_front() else { break };
+                let Some(oldest) = ring.spans.pop_front() else {
+                    break;
+                };
                 ring.bytes -= weight(&oldest);
             }
         }
+    }
+
+    /// Spans that are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().spans.len()
+    }
+
+    /// Whether no span is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
@@ -131,12 +148,17 @@ struct IdPrefix {
 impl IdPrefix {
     /// One to 32 hexadecimal digits.
     fn parse(text: &str) -> Option<Self> {
-        let digits = u32::try_from(text.len()).ok().filter(|n| (1..=32).contains(n))?;
+        let digits = u32::try_from(text.len())
+            .ok()
+            .filter(|n| (1..=32).contains(n))?;
         // The number's own reading also takes a sign.
         if !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }
-        Some(Self { digits, value: u128::from_str_radix(text, 16).ok()? })
+        Some(Self {
+            digits,
+            value: u128::from_str_radix(text, 16).ok()?,
+        })
     }
 
     fn matches(self, id: TraceId) -> bool {
@@ -174,14 +196,26 @@ impl Ring {
     fn traces(&self, query: &Query) -> (Vec<Trace<'_>>, bool) {
         let mut traces: Vec<Trace<'_>> = Vec::new();
         let mut found: HashMap<TraceId, usize> = HashMap::new();
-        let wanted = |span: &&Span| query.trace.is_none_or(|id| id.matches(span.context.trace_id));
+        let wanted = |span: &&Span| {
+            query
+                .trace
+                .is_none_or(|id| id.matches(span.context.trace_id))
+        };
         for span in self.spans.iter().filter(wanted) {
             let id = span.context.trace_id;
             let at = *found.entry(id).or_insert(traces.len());
             if at == traces.len() {
-                traces.push(Trace { id, spans: vec![], start: u64::MAX, end: 0, errors: 0 });
+                traces.push(Trace {
+                    id,
+                    spans: vec![],
+                    start: u64::MAX,
+                    end: 0,
+                    errors: 0,
+                });
             }
-            let Some(trace) = traces.get_mut(at) else { continue };
+            let Some(trace) = traces.get_mut(at) else {
+                continue;
+            };
             trace.spans.push(span);
             trace.start = trace.start.min(span.start);
             trace.end = trace.end.max(span.end);
@@ -203,11 +237,15 @@ impl Query {
         let any = |test: &dyn Fn(&Span) -> bool| trace.spans.iter().any(|span| test(span));
         let of_stream = |part: &str| any(&|span| span.stream.contains(part));
         let of_text = |part: &str| {
-            IdPrefix::parse(part).is_some_and(|id| id.matches(trace.id))
+            let id = IdPrefix::parse(part).filter(|_| part.len() >= ID_DIGITS);
+            id.is_some_and(|id| id.matches(trace.id))
                 || any(&|span| {
                     span.stream.contains(part)
                         || span.endpoint.service_name.contains(part)
-                        || span.group.as_ref().is_some_and(|group| group.contains(part))
+                        || span
+                            .group
+                            .as_ref()
+                            .is_some_and(|group| group.contains(part))
                 })
         };
         (!self.errors || trace.errors > 0)

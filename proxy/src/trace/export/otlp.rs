@@ -31,9 +31,9 @@ pub(super) fn span_data(span: &Span, max_links: usize) -> SpanData {
     links.dropped_count = u32::try_from(span.links.len() - links.links.len()).unwrap_or(u32::MAX);
     SpanData {
         span_context: context(&span.context, false, trace_state(&span.trace_state)),
-        parent_span_id: span
-            .parent
-            .map_or(otel::SpanId::INVALID, |id| otel::SpanId::from_bytes(id.to_bytes())),
+        parent_span_id: span.parent.map_or(otel::SpanId::INVALID, |id| {
+            otel::SpanId::from_bytes(id.to_bytes())
+        }),
         // A parent that was read came in a message; one that was inferred is a span of this process.
         parent_span_is_remote: span.parent.is_some() && !span.inferred,
         span_kind: kind(span.operation),

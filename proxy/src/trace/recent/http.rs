@@ -87,11 +87,11 @@ impl Parameters {
             stream: given(self.stream),
             trace: trace.transpose()?,
             text: given(self.q),
-            errors: flag("errors", self.errors)?.unwrap_or(false),
+            errors: flag("errors", self.errors.as_deref())?.unwrap_or(false),
             limit: NonZeroUsize::new(limit).ok_or("limit is 0, but must be 1 or more")?,
         };
-        let spans = flag("spans", self.spans)?.unwrap_or(true);
-        let attributes = flag("attributes", self.attributes)?.unwrap_or(false);
+        let spans = flag("spans", self.spans.as_deref())?.unwrap_or(true);
+        let attributes = flag("attributes", self.attributes.as_deref())?.unwrap_or(false);
         let detail = match (spans, attributes) {
             (false, _) => Detail::Summary,
             (true, false) => Detail::Spans,
@@ -101,8 +101,8 @@ impl Parameters {
     }
 }
 
-fn flag(name: &str, value: Option<String>) -> Result<Option<bool>, String> {
-    match value.as_deref() {
+fn flag(name: &str, value: Option<&str>) -> Result<Option<bool>, String> {
+    match value {
         None | Some("") => Ok(None),
         Some("0" | "false") => Ok(Some(false)),
         Some("1" | "true") => Ok(Some(true)),
@@ -125,7 +125,10 @@ async fn traces(
     };
     let etag = recent.etag();
     let headers_out = [(CACHE_CONTROL, "no-cache"), (ETAG, &etag)];
-    if headers.get(IF_NONE_MATCH).is_some_and(|known| known == etag.as_str()) {
+    if headers
+        .get(IF_NONE_MATCH)
+        .is_some_and(|known| known == etag.as_str())
+    {
         return (StatusCode::NOT_MODIFIED, headers_out).into_response();
     }
     match recent.answer(&query, detail) {

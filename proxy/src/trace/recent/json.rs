@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::{ANSWER_BYTES, Query, Recent, Trace, weight};
 use crate::trace::context::{SpanId, TraceId};
-use crate::trace::span::{EntryId, Link, Outcome, Span};
+use crate::trace::span::{EntryId, Link, Outcome, Span, Value};
 
 /// What of a trace is wanted besides its summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +83,11 @@ struct SpanJson<'a> {
     links: Vec<LinkJson>,
     trace_state: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    attributes: Option<serde_json::Map<String, serde_json::Value>>,
+    attributes: Option<Attributes>,
 }
+
+/// As they are exported, in the order of the conventions.
+struct Attributes(Vec<(&'static str, Value)>);
 
 #[derive(Serialize)]
 struct LinkJson {
@@ -105,7 +108,10 @@ impl Recent {
             listeners: &self.listeners,
             spans_seen: ring.seen,
             spans_held: ring.spans.len(),
-            traces: traces.iter().map(|trace| trace_json(trace, detail, &mut room)).collect(),
+            traces: traces
+                .iter()
+                .map(|trace| trace_json(trace, detail, &mut room))
+                .collect(),
             more,
         })
     }
@@ -125,7 +131,9 @@ fn trace_json<'a>(trace: &Trace<'a>, detail: Detail, room: &mut usize) -> TraceJ
     };
     let spans = (detail != Detail::Summary).then(|| {
         let spans = trace.spans.iter().take_while(fits);
-        spans.map(|span| span_json(span, trace.start, detail)).collect()
+        spans
+            .map(|span| span_json(span, trace.start, detail))
+            .collect()
     });
     TraceJson {
         trace_id: trace.id,
@@ -163,11 +171,9 @@ fn span_json(span: &Span, trace_start: u64, detail: Detail) -> SpanJson<'_> {
         links: span.links.iter().map(link_json).collect(),
         trace_state: Some(span.trace_state.as_str()).filter(|state| !state.is_empty()),
         attributes: (detail == Detail::Attributes).then(|| {
-            let mut attributes = serde_json::Map::new();
-            span.attributes(|key, value| {
-                attributes.insert(key.to_owned(), attribute(value));
-            });
-            attributes
+            let mut attributes = Vec::new();
+            span.attributes(|key, value| attributes.push((key, value)));
+            Attributes(attributes)
         }),
     }
 }
@@ -197,10 +203,24 @@ fn outcome(outcome: &Outcome) -> &'static str {
     }
 }
 
-fn attribute(value: crate::trace::span::Value) -> serde_json::Value {
-    match value {
-        crate::trace::span::Value::Int(n) => n.into(),
-        text => text.to_string().into(),
+impl Serialize for Attributes {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(
+            self.0
+                .iter()
+                .map(|(key, value)| (key, AttributeJson(value))),
+        )
+    }
+}
+
+struct AttributeJson<'a>(&'a Value);
+
+impl Serialize for AttributeJson<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Int(n) => to.serialize_i64(*n),
+            text => to.collect_str(text),
+        }
     }
 }
 
