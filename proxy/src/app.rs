@@ -8,7 +8,10 @@ use crate::config::{Config, ConfigError, Reloaded};
 ///
 /// # Errors
 /// If an address cannot be listened at.
-pub fn run(config: Config, reload: impl Fn(&Config) -> Result<Reloaded, ConfigError>) -> io::Result<()> {
+pub fn run(
+    config: Config,
+    reload: impl Fn(&Config) -> Result<Reloaded, ConfigError>,
+) -> io::Result<()> {
     // LEAD: connect listeners, admin and exporters here.
     drop((config, reload));
     Ok(())

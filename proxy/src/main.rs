@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use tars_proxy::cli::{Cli, Command};
-use tars_proxy::config::{self, Config, ConfigError, Environment, Flags, Log, LogFormat};
+use tars_proxy::config::{self, ConfigError, Environment, Flags, Log, LogFormat};
 use tars_proxy::{app, explain};
 use tracing_subscriber::EnvFilter;
 
@@ -16,32 +16,24 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and the version are such errors too.
+            // Help and the version come this way too.
             let wrong = error.use_stderr();
             let _ = error.print();
-            return if wrong { ConfigError::EXIT_CODE.into() } else { ExitCode::SUCCESS };
+            return if wrong {
+                ConfigError::EXIT_CODE.into()
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     let (flags, env) = (cli.flags, Environment::of_process());
-    let (mut out, mut err) = (io::stdout().lock(), io::stderr());
+    let (mut out, mut err) = (io::stdout(), io::stderr());
     let done = match cli.command.unwrap_or(Command::Run) {
+        Command::Run => serve(&flags, &env),
         Command::CheckConfig { print } => config::check(&flags, &env, print, &mut out, &mut err),
-        Command::Explain(args) => match config::load(&flags, &env) {
-            Ok((config, _)) => explain::run(&args, &config, &env, &mut out, &mut err),
-            Err(error) => refuse(&error),
-        },
-        Command::Run => match config::load(&flags, &env) {
-            Ok((config, warnings)) => {
-                start_logging(&config.log);
-                for warning in warnings {
-                    tracing::warn!("{warning}");
-                }
-                serve(config, &flags, &env)
-            }
-            Err(error) => refuse(&error),
-        },
+        Command::Explain(args) => explain::run(&args, &flags, &env, &mut out, &mut err),
     };
-    match done.and_then(|code| out.flush().map(|()| code)) {
+    match done {
         Ok(code) => code.into(),
         // `explain | head` has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -52,17 +44,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config, flags: &Flags, env: &Environment) -> io::Result<u8> {
+fn serve(flags: &Flags, env: &Environment) -> io::Result<u8> {
+    let (config, warnings) = match config::load(flags, env) {
+        Ok(loaded) => loaded,
+        Err(error) => return writeln!(io::stderr(), "{error}").map(|()| ConfigError::EXIT_CODE),
+    };
+    start_logging(&config.log);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     app::run(config, |current| config::reload(flags, env, current)).map(|()| 0)
-}
-
-fn refuse(error: &ConfigError) -> io::Result<u8> {
-    writeln!(io::stderr(), "{error}").map(|()| ConfigError::EXIT_CODE)
 }
 
 fn start_logging(log: &Log) {
     let filter = EnvFilter::new(&log.level);
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
     match log.format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().init(),
