@@ -63,13 +63,20 @@ mod tests {
             config: Some("f.toml".into()),
             ..Flags::default()
         };
-        let written = "--listen 127.0.0.1:1 --upstream redis://h --admin 127.0.0.1:2 --config f.toml";
+        let written =
+            "--listen 127.0.0.1:1 --upstream redis://h --admin 127.0.0.1:2 --config f.toml";
         for (line, command) in [
             (format!("tars-proxy {written}"), None),
             (format!("tars-proxy run {written}"), Some(Command::Run)),
             (format!("tars-proxy {written} run"), Some(Command::Run)),
-            (format!("tars-proxy check-config {written}"), Some(Command::CheckConfig { print: false })),
-            (format!("tars-proxy check-config --print {written}"), Some(Command::CheckConfig { print: true })),
+            (
+                format!("tars-proxy check-config {written}"),
+                Some(Command::CheckConfig { print: false }),
+            ),
+            (
+                format!("tars-proxy check-config --print {written}"),
+                Some(Command::CheckConfig { print: true }),
+            ),
         ] {
             let cli = cli(&line);
             assert_eq!((cli.command, cli.flags), (command, flags.clone()), "{line}");
@@ -78,20 +85,42 @@ mod tests {
 
     #[test]
     fn explain_takes_its_own_flags_and_the_configuration() {
-        let parsed = cli("tars-proxy explain --stream a --stream b --count 7 --json --upstream h:1 --no-trace");
+        let parsed = cli(
+            "tars-proxy explain --stream a --stream b --count 7 --json --upstream h:1 --no-trace",
+        );
         let Some(Command::Explain(args)) = parsed.command else {
             unreachable!("explain was written");
         };
-        assert_eq!((args.stream, args.count, args.json, args.file), (vec!["a".to_owned(), "b".to_owned()], 7, true, None));
-        assert_eq!((parsed.flags.upstream.as_deref(), parsed.flags.no_trace.as_deref()), (Some("h:1"), Some("true")));
-        for line in ["tars-proxy explain --count 0", "tars-proxy explain file --stream a", "tars-proxy --nope", "tars-proxy --listen a:1 --listen b:1"] {
-            assert!(Cli::try_parse_from(line.split(' ')).unwrap_err().use_stderr(), "{line}");
+        assert_eq!(
+            (args.stream, args.count, args.json, args.file),
+            (vec!["a".to_owned(), "b".to_owned()], 7, true, None)
+        );
+        assert_eq!(
+            (
+                parsed.flags.upstream.as_deref(),
+                parsed.flags.no_trace.as_deref()
+            ),
+            (Some("h:1"), Some("true"))
+        );
+        for line in [
+            "tars-proxy explain --count 0",
+            "tars-proxy explain file --stream a",
+            "tars-proxy --nope",
+            "tars-proxy --listen a:1 --listen b:1",
+        ] {
+            assert!(
+                Cli::try_parse_from(line.split(' '))
+                    .unwrap_err()
+                    .use_stderr(),
+                "{line}"
+            );
         }
     }
 
     #[test]
     fn lists_and_switches() {
-        let cli = cli("tars-proxy --deliver a*=strip --deliver b=keep --sample a=0.5 --no-trace=false");
+        let cli =
+            cli("tars-proxy --deliver a*=strip --deliver b=keep --sample a=0.5 --no-trace=false");
         assert_eq!(cli.flags.deliver, ["a*=strip", "b=keep"]);
         assert_eq!(cli.flags.sample, ["a=0.5"]);
         assert_eq!(cli.flags.no_trace.as_deref(), Some("false"));

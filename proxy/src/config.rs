@@ -38,7 +38,7 @@ pub use load::{Reloaded, load, reload};
 pub use pattern::{Pattern, PatternError};
 pub use rules::{Deliver, Override, Relation, Rules, Sampler, StreamRule, StreamSettings};
 
-use value::Choice;
+pub(crate) use value::Choice;
 
 /// Everything has a default: `tars-proxy --upstream redis://127.0.0.1:6379` is enough.
 #[derive(Clone, Debug, PartialEq)]

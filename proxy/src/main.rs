@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use tars_proxy::cli::{Cli, Command};
-use tars_proxy::config::{self, Config, ConfigError, Environment, Flags, LogFormat, Warning};
+use tars_proxy::config::{self, Config, ConfigError, Environment, Flags, LogFormat};
 use tars_proxy::{app, explain};
 use tars_sidecar::logging::{self, Format};
 
@@ -16,26 +16,24 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and the version are such errors too.
+            // Help and the version come this way too.
             let wrong = error.use_stderr();
             let _ = error.print();
-            return if wrong { ConfigError::EXIT_CODE.into() } else { ExitCode::SUCCESS };
+            return if wrong {
+                ConfigError::EXIT_CODE.into()
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     let (flags, env) = (cli.flags, Environment::of_process());
-    let (mut out, mut err) = (io::stdout().lock(), io::stderr());
+    let (mut out, mut err) = (io::stdout(), io::stderr());
     let done = match cli.command.unwrap_or(Command::Run) {
+        Command::Run => serve(&flags, &env),
         Command::CheckConfig { print } => config::check(&flags, &env, print, &mut out, &mut err),
-        Command::Explain(args) => match config::load(&flags, &env) {
-            Ok((config, _)) => explain::run(&args, &config, &env, &mut out, &mut err),
-            Err(error) => refuse(&error),
-        },
-        Command::Run => match config::load(&flags, &env) {
-            Ok((config, warnings)) => serve(config, &warnings, &flags, &env),
-            Err(error) => refuse(&error),
-        },
+        Command::Explain(args) => explain::run(&args, &flags, &env, &mut out, &mut err),
     };
-    match done.and_then(|code| out.flush().map(|()| code)) {
+    match done {
         Ok(code) => code.into(),
         // `explain | head` has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -46,24 +44,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config, warnings: &[Warning], flags: &Flags, env: &Environment) -> io::Result<u8> {
+fn serve(flags: &Flags, env: &Environment) -> io::Result<u8> {
+    let (config, warnings) = match config::load(flags, env) {
+        Ok(loaded) => loaded,
+        Err(error) => return refuse(&error),
+    };
     let format = match config.log.format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
-    let served = logging::init(&config.log.level, format).map_err(|error| error.to_string()).and_then(|log_level| {
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
-        let reload = |current: &Config| config::reload(flags, env, current);
-        app::run(config, log_level, |name| env.get(name).map(str::to_owned), reload).map_err(|error| error.to_string())
-    });
-    match served {
+    let log_level = match logging::init(&config.log.level, format) {
+        Ok(log_level) => log_level,
+        Err(error) => return refuse(&error),
+    };
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let reload = |current: &Config| config::reload(flags, env, current);
+    match app::run(config, log_level, |name| env.get(name).map(str::to_owned), reload) {
         Ok(()) => Ok(0),
-        Err(error) => writeln!(io::stderr(), "tars-proxy: {error}").map(|()| ConfigError::EXIT_CODE),
+        Err(error) => refuse(&error),
     }
 }
 
-fn refuse(error: &ConfigError) -> io::Result<u8> {
-    writeln!(io::stderr(), "{error}").map(|()| ConfigError::EXIT_CODE)
+/// One clear sentence, and the exit code for what the caller can put right.
+fn refuse(error: &dyn std::error::Error) -> io::Result<u8> {
+    writeln!(io::stderr(), "tars-proxy: {error}").map(|()| ConfigError::EXIT_CODE)
 }

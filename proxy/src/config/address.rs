@@ -146,6 +146,21 @@ impl fmt::Display for Address {
     }
 }
 
+impl Upstream {
+    /// What this version can connect to.
+    ///
+    /// # Errors
+    /// If the server is to be reached over TLS.
+    pub fn without_tls(self) -> Result<Self, AddressError> {
+        if self.tls {
+            return refuse(
+                "this version does not support TLS to Redis (rediss://) yet; write redis://host:port",
+            );
+        }
+        Ok(self)
+    }
+}
+
 impl FromStr for Upstream {
     type Err = AddressError;
 

@@ -120,12 +120,7 @@ impl Loader {
 }
 
 fn upstream(text: &str) -> Parsed<Upstream> {
-    let upstream: Upstream = parsed(text)?;
-    if upstream.tls {
-        return Err(
-            "this version does not support TLS to Redis (rediss://) yet; write redis://host:port"
-                .to_owned(),
-        );
-    }
-    Ok(upstream)
+    parsed::<Upstream>(text)?
+        .without_tls()
+        .map_err(|error| error.to_string())
 }
