@@ -1,1 +1,18 @@
-//! Shared parts.
+//! What the TARS sidecars share, so that they start, show themselves and end in the same way.
+//!
+//! - [`drain`]: the end of the process, told to every task and waited for
+//! - [`signals`]: SIGTERM, SIGINT and SIGHUP as events
+//! - [`readiness`]: what the process still waits for before it takes traffic
+//! - [`address`]: `host:port` or `unix:/path`
+//! - [`admin`]: the HTTP server for probes, metrics, drain and log level
+//! - [`process`]: process and allocator gauges
+//! - [`logging`]: the log, its level changeable at run time
+//! - [`otlp`]: export of spans, set up from the `OTEL_*` environment
+
+pub mod address;
+pub mod admin;
+pub mod drain;
+pub mod logging;
+pub mod process;
+pub mod readiness;
+pub mod signals;

@@ -1,0 +1,305 @@
+//! Where a server listens: `host:port` or `unix:/path`.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A host, by name or IP address, and a port; 0 is any free one.
+    Tcp {
+        /// Without brackets.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+/// What is not an address.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("address {0:?}: give host:port, such as 127.0.0.1:9464 or [::1]:9464, or unix:/path")]
+pub struct ParseError(String);
+
+impl FromStr for Address {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let wrong = || ParseError(text.to_owned());
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() {
+                Err(wrong())
+            } else {
+                Ok(Self::Unix(path.into()))
+            };
+        }
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let bracketed = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        // An IPv6 address without brackets could be one with a port as well.
+        if bracketed.is_none() && (host.is_empty() || host.contains([':', '[', ']', '/'])) {
+            return Err(wrong());
+        }
+        let host = bracketed.unwrap_or(host).to_owned();
+        let port = port.parse().map_err(|_| wrong())?;
+        Ok(Self::Tcp { host, port })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp {
+            host: address.ip().to_string(),
+            port: address.port(),
+        }
+    }
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody is there.
+    #[error("cannot listen on {0}: another process listens there; stop it or give another address")]
+    InUse(Address),
+    /// A port below 1024, or a folder that is not ours.
+    #[error(
+        "cannot listen on {0}: this process may not; give a port from 1024 up, or a folder that it may write to"
+    )]
+    Denied(Address),
+    /// An IP address of another machine.
+    #[error("cannot listen on {0}: this machine does not have that IP address")]
+    NotLocal(Address),
+    /// Something else has that path.
+    #[error(
+        "cannot listen on {0}: there is a file of that name which is not a socket; it stays as it is"
+    )]
+    NotASocket(Address),
+    /// Anything else.
+    #[error("cannot listen on {0}: {1}")]
+    Other(Address, #[source] io::Error),
+}
+
+/// A socket that takes connections from now on; nobody answers them until it is served. It belongs to no runtime yet.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A unix socket.
+    Unix(SocketFile),
+}
+
+impl Listener {
+    /// Listens on `address`. The socket file that a dead process left behind is replaced.
+    ///
+    /// # Errors
+    /// When the address is taken, not permitted, not of this machine, or does not resolve.
+    pub fn bind(address: &Address) -> Result<Self, BindError> {
+        let bound = match address {
+            Address::Tcp { host, port } => {
+                TcpListener::bind((host.as_str(), *port)).and_then(|listener| {
+                    listener.set_nonblocking(true)?;
+                    Ok(Self::Tcp(listener))
+                })
+            }
+            Address::Unix(path) => SocketFile::bind(path).map(Self::Unix),
+        };
+        bound.map_err(|error| {
+            let address = address.clone();
+            match error.kind() {
+                ErrorKind::AddrInUse => BindError::InUse(address),
+                ErrorKind::PermissionDenied => BindError::Denied(address),
+                ErrorKind::AddrNotAvailable => BindError::NotLocal(address),
+                ErrorKind::AlreadyExists => BindError::NotASocket(address),
+                _ => BindError::Other(address, error),
+            }
+        })
+    }
+
+    /// Where it listens, with the port that was found when 0 was asked for.
+    ///
+    /// # Errors
+    /// When the operating system does not tell.
+    pub fn local_addr(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Address::from),
+            Self::Unix(file) => Ok(Address::Unix(file.path.clone())),
+        }
+    }
+}
+
+/// A unix socket; its file goes with it.
+#[derive(Debug)]
+pub struct SocketFile {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl SocketFile {
+    fn bind(path: &Path) -> io::Result<Self> {
+        let listener = match UnixListener::bind(path) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                remove_stale(path)?;
+                UnixListener::bind(path)?
+            }
+            bound => bound?,
+        };
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Another handle on the same socket, to accept from.
+    pub(crate) fn try_clone(&self) -> io::Result<UnixListener> {
+        self.listener.try_clone()
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Gone already, or the folder is: nothing that could be done about it at the end of a process.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Removes the socket file of a process that is no more.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Err(ErrorKind::AlreadyExists.into());
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
+        _ => Err(ErrorKind::AddrInUse.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+
+    fn parse(text: &str) -> Address {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn addresses_read_as_they_are_written() {
+        for text in [
+            "127.0.0.1:9464",
+            "localhost:0",
+            "[::1]:65535",
+            "unix:/run/tars.sock",
+            "unix:a b",
+        ] {
+            assert_eq!(parse(text).to_string(), text);
+        }
+        assert_eq!(
+            parse("[::1]:1"),
+            Address::Tcp {
+                host: "::1".to_owned(),
+                port: 1
+            }
+        );
+        assert_eq!(parse("unix:/a:1"), Address::Unix("/a:1".into()));
+    }
+
+    #[test]
+    fn what_is_no_address_is_told() {
+        for text in [
+            "",
+            "9464",
+            ":9464",
+            "localhost",
+            "localhost:",
+            "localhost:65536",
+            "localhost:-1",
+            "::1:80",
+            "[::1]",
+            "[::1:80",
+            "unix:",
+            "http://localhost:80",
+        ] {
+            let error = text.parse::<Address>().unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("{text:?}")) && error.contains("host:port"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_taken_port_is_told() {
+        let first = Listener::bind(&parse("127.0.0.1:0")).unwrap();
+        let address = first.local_addr().unwrap();
+        let error = Listener::bind(&address).unwrap_err();
+        assert!(matches!(&error, BindError::InUse(taken) if *taken == address));
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("{address}: another process listens there"))
+        );
+    }
+
+    #[test]
+    fn a_foreign_or_unknown_host_is_told() {
+        // TEST-NET-1 of RFC 5737: nobody has it.
+        let error = Listener::bind(&parse("192.0.2.1:80")).unwrap_err();
+        assert!(matches!(error, BindError::NotLocal(_)), "{error}");
+        let error = Listener::bind(&parse("no such host:80")).unwrap_err();
+        assert!(matches!(error, BindError::Other(..)), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot listen on no such host:80: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_socket_file_goes_with_its_listener_and_a_stale_one_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let address = Address::Unix(path.clone());
+
+        let listener = Listener::bind(&address).unwrap();
+        assert_eq!(listener.local_addr().unwrap(), address);
+        assert!(
+            matches!(Listener::bind(&address), Err(BindError::InUse(_))),
+            "its owner lives"
+        );
+        assert!(path.exists());
+        drop(listener);
+        assert!(!path.exists());
+
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "left behind, as by a killed process");
+        Listener::bind(&address).unwrap();
+
+        fs::write(&path, "precious").unwrap();
+        assert!(matches!(
+            Listener::bind(&address),
+            Err(BindError::NotASocket(_))
+        ));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+}
