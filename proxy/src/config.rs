@@ -107,7 +107,10 @@ pub struct Sampler {
 
 impl Default for Sampler {
     fn default() -> Self {
-        Self { ratio: 1.0, parent_based: true }
+        Self {
+            ratio: 1.0,
+            parent_based: true,
+        }
     }
 }
 

@@ -1,0 +1,161 @@
+//! Trace and span ids: random, and lower-case hexadecimal wherever they are written.
+//!
+//! Both are plain bytes. All zero means "no id" in the standard; [`TraceId::is_valid`] tells, and nothing here makes one
+//! at random.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::str::FromStr;
+
+#[cfg(test)]
+mod tests;
+
+/// The id of a whole trace.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TraceId([u8; 16]);
+
+/// The id of one span within its trace.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpanId([u8; 8]);
+
+/// A text that is not an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id is written as exactly {digits} lower-case hexadecimal digits")]
+pub struct ParseIdError {
+    digits: usize,
+}
+
+impl TraceId {
+    /// A new trace's id. All of its bytes are random, which is more than the last seven that Level 2's random flag
+    /// vouches for.
+    #[must_use]
+    pub fn random() -> Self {
+        GENERATOR.with_borrow_mut(|generator| {
+            loop {
+                let (high, low) = (generator.high.u64(..), generator.low.u64(..));
+                let id = Self((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
+                if id.is_valid() {
+                    return id;
+                }
+            }
+        })
+    }
+}
+
+impl SpanId {
+    /// A new span's id.
+    #[must_use]
+    pub fn random() -> Self {
+        GENERATOR.with_borrow_mut(|generator| {
+            loop {
+                let id = Self(generator.low.u64(..).to_be_bytes());
+                if id.is_valid() {
+                    return id;
+                }
+            }
+        })
+    }
+}
+
+/// Two independent generators, because one has 64 bits of state: a trace id drawn from it alone would be one of 2^64 in
+/// all the world, and two threads whose states met would give out the same ids from there on.
+struct Generator {
+    high: fastrand::Rng,
+    low: fastrand::Rng,
+}
+
+thread_local! {
+    /// One a thread, so that an id costs no lock. The seeds come from the operating system by way of [`RandomState`]:
+    /// fastrand's own are made of the clock and the thread's number, which two pods that start together may share.
+    static GENERATOR: RefCell<Generator> = RefCell::new(Generator {
+        high: fastrand::Rng::with_seed(RandomState::new().hash_one(0)),
+        low: fastrand::Rng::with_seed(RandomState::new().hash_one(1)),
+    });
+}
+
+/// What both ids have in common: bytes, and their hexadecimal text.
+macro_rules! id {
+    ($id:ident, $bytes:literal) => {
+        impl $id {
+            /// The id with these bytes.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; $bytes]) -> Self {
+                Self(bytes)
+            }
+
+            /// The id's bytes.
+            #[must_use]
+            pub const fn to_bytes(self) -> [u8; $bytes] {
+                self.0
+            }
+
+            /// Whether it is an id at all: all zero is none.
+            #[must_use]
+            pub fn is_valid(self) -> bool {
+                self.0 != [0; $bytes]
+            }
+
+            /// Reads exactly as many lower-case hexadecimal digits as the id has. All zero is read too.
+            #[must_use]
+            pub fn from_hex(digits: &[u8]) -> Option<Self> {
+                decode_hex(digits).map(Self)
+            }
+
+            /// The id as lower-case hexadecimal digits.
+            #[must_use]
+            pub fn to_hex(self) -> [[u8; 2]; $bytes] {
+                encode_hex(self.0)
+            }
+        }
+
+        impl FromStr for $id {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                Self::from_hex(text.as_bytes()).ok_or(ParseIdError { digits: 2 * $bytes })
+            }
+        }
+
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(str::from_utf8(self.to_hex().as_flattened()).map_err(|_| fmt::Error)?)
+            }
+        }
+
+        impl fmt::Debug for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
+id!(TraceId, 16);
+id!(SpanId, 8);
+
+/// Reads `2 * N` lower-case hexadecimal digits. One pass without branches, so that the compiler makes vector code of it.
+pub(super) fn decode_hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+    let (pairs, []) = digits.as_chunks::<2>() else {
+        return None;
+    };
+    let pairs: &[[u8; 2]; N] = pairs.try_into().ok()?;
+    let mut valid = true;
+    let mut nibble = |digit: u8| {
+        let (number, letter) = (digit.wrapping_sub(b'0'), digit.wrapping_sub(b'a'));
+        valid &= (number < 10) | (letter < 6);
+        if number < 10 {
+            number
+        } else {
+            letter.wrapping_add(10)
+        }
+    };
+    let bytes = pairs.map(|[high, low]| nibble(high) << 4 | nibble(low));
+    valid.then_some(bytes)
+}
+
+/// Writes bytes as lower-case hexadecimal digits, also without branches.
+pub(super) fn encode_hex<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+    bytes.map(|byte| [digit(byte >> 4), digit(byte & 0x0f)])
+}
