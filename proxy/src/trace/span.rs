@@ -253,11 +253,23 @@ impl Span {
     /// Hands over each attribute in the order of the conventions (OpenTelemetry messaging v1.44, `messaging.system=redis`).
     pub fn attributes(&self, mut each: impl FnMut(&'static str, Value)) {
         each("messaging.system", Value::Static("redis"));
-        each("messaging.operation.name", Value::Static(self.operation.name()));
-        each("messaging.operation.type", Value::Static(self.operation.name()));
-        each("messaging.destination.name", Value::Shared(self.stream.clone()));
+        each(
+            "messaging.operation.name",
+            Value::Static(self.operation.name()),
+        );
+        each(
+            "messaging.operation.type",
+            Value::Static(self.operation.name()),
+        );
+        each(
+            "messaging.destination.name",
+            Value::Shared(self.stream.clone()),
+        );
         if let Some(group) = &self.group {
-            each("messaging.consumer.group.name", Value::Shared(group.clone()));
+            each(
+                "messaging.consumer.group.name",
+                Value::Shared(group.clone()),
+            );
         }
         if let Some(consumer) = &self.consumer {
             each("tars.consumer", Value::Shared(consumer.clone()));
@@ -266,12 +278,18 @@ impl Span {
             each("messaging.message.id", Value::Text(id.to_string()));
         }
         if let Some(count) = self.batch {
-            each("messaging.batch.message_count", Value::Int(i64::from(count)));
+            each(
+                "messaging.batch.message_count",
+                Value::Int(i64::from(count)),
+            );
         }
         if let Some(count) = self.delivery_count {
             each("tars.delivery_count", Value::Int(i64::from(count.get())));
         }
-        each("server.address", Value::Shared(self.endpoint.server_address.clone()));
+        each(
+            "server.address",
+            Value::Shared(self.endpoint.server_address.clone()),
+        );
         if let Some(port) = self.endpoint.server_port {
             each("server.port", Value::Int(i64::from(port)));
         }
