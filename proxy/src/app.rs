@@ -12,7 +12,7 @@ pub fn run(
     config: Config,
     reload: impl Fn(&Config) -> Result<Reloaded, ConfigError>,
 ) -> io::Result<()> {
-    // LEAD: connect listeners, admin and exporters here.
+    // >>> connect listeners, admin and exporters here <<<
     drop((config, reload));
     Ok(())
 }
