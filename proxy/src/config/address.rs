@@ -165,17 +165,19 @@ impl FromStr for Upstream {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let (scheme, rest) = match text.split_once("://") {
-            Some((scheme, rest)) if !scheme.eq_ignore_ascii_case("unix") => (scheme, rest),
-            _ if text.contains('@') && !text.starts_with("unix:") => return refuse(CREDENTIALS),
-            _ => {
-                let address = text.parse()?;
-                connectable(&address)?;
-                return Ok(Self {
-                    address,
-                    tls: false,
-                });
+        let Some((scheme, rest)) = text
+            .split_once("://")
+            .filter(|_| !text.starts_with("unix:"))
+        else {
+            if text.contains('@') && !text.starts_with("unix:") {
+                return refuse(CREDENTIALS);
             }
+            let address = text.parse()?;
+            connectable(&address)?;
+            return Ok(Self {
+                address,
+                tls: false,
+            });
         };
         let tls = scheme.eq_ignore_ascii_case("rediss");
         if !tls && !scheme.eq_ignore_ascii_case("redis") {

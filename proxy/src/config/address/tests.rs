@@ -52,6 +52,7 @@ fn reads_upstreams() {
             "unix:///run/redis.sock",
             plain(Address::Unix("/run/redis.sock".into())),
         ),
+        ("unix:/a://b@c", plain(Address::Unix("/a://b@c".into()))),
         (
             "rediss://redis",
             Upstream {
