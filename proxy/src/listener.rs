@@ -91,7 +91,9 @@ impl Place {
     fn take(shared: &Arc<Shared>) -> Option<Self> {
         shared
             .room
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(1))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| {
+                room.checked_sub(1)
+            })
             .ok()
             .map(|_| {
                 shared.metrics.connections.inc();

@@ -61,7 +61,12 @@ fn serve(flags: &Flags, env: &Environment) -> io::Result<u8> {
         tracing::warn!("{warning}");
     }
     let reload = |current: &Config| config::reload(flags, env, current);
-    match app::run(config, log_level, |name| env.get(name).map(str::to_owned), reload) {
+    match app::run(
+        config,
+        log_level,
+        |name| env.get(name).map(str::to_owned),
+        reload,
+    ) {
         Ok(()) => Ok(0),
         Err(error) => refuse(&error),
     }

@@ -99,7 +99,10 @@ impl Address {
 impl From<&Address> for tars_sidecar::address::Address {
     fn from(address: &Address) -> Self {
         match address {
-            Address::Tcp { host, port } => Self::Tcp { host: host.to_string(), port: *port },
+            Address::Tcp { host, port } => Self::Tcp {
+                host: host.to_string(),
+                port: *port,
+            },
             Address::Unix(path) => Self::Unix(path.clone()),
         }
     }

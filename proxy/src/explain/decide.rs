@@ -101,15 +101,30 @@ pub(super) fn plan(args: &[&[u8]]) -> Decision {
     let context = carried.context.unwrap_or_else(|| SpanContext::root(true));
     let mut rewritten = Vec::new();
     let mut copied = 0;
-    xadd::rewrite(&buf, &spans, header_end, xadd, &carried, &context, &carried.state, |range, with| {
-        rewritten.extend_from_slice(buf.get(copied..range.start).unwrap_or_default());
-        rewritten.extend_from_slice(with);
-        copied = range.end;
-    });
+    xadd::rewrite(
+        &buf,
+        &spans,
+        header_end,
+        xadd,
+        &carried,
+        &context,
+        &carried.state,
+        |range, with| {
+            rewritten.extend_from_slice(buf.get(copied..range.start).unwrap_or_default());
+            rewritten.extend_from_slice(with);
+            copied = range.end;
+        },
+    );
     rewritten.extend_from_slice(buf.get(copied..).unwrap_or_default());
     let after = split(&rewritten);
     for name in ["traceparent", "tracestate"] {
-        let count = |args: &[Vec<u8>]| args.iter().skip(xadd.fields).step_by(2).filter(|field| *field == name.as_bytes()).count();
+        let count = |args: &[Vec<u8>]| {
+            args.iter()
+                .skip(xadd.fields)
+                .step_by(2)
+                .filter(|field| *field == name.as_bytes())
+                .count()
+        };
         let before: Vec<Vec<u8>> = args.iter().map(|arg| arg.to_vec()).collect();
         if count(&after) > count(&before) {
             decision.fields.push(name);
@@ -137,7 +152,10 @@ fn encode(args: &[&[u8]]) -> (Vec<u8>, Vec<Span32>, usize) {
         buf.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
         let start = u32::try_from(buf.len()).unwrap_or(u32::MAX);
         buf.extend_from_slice(arg);
-        spans.push(Span32 { start, end: u32::try_from(buf.len()).unwrap_or(u32::MAX) });
+        spans.push(Span32 {
+            start,
+            end: u32::try_from(buf.len()).unwrap_or(u32::MAX),
+        });
         buf.extend_from_slice(b"\r\n");
     }
     (buf, spans, header_end)

@@ -44,7 +44,11 @@ pub fn parse(buf: &[u8], args: &[Span32]) -> Option<Xadd> {
         }
         match option.first()?.to_ascii_uppercase() {
             b'M' if is(i, b"MAXLEN") || is(i, b"MINID") => {
-                i += if matches!(arg(i + 1)?, b"~" | b"=") { 3 } else { 2 };
+                i += if matches!(arg(i + 1)?, b"~" | b"=") {
+                    3
+                } else {
+                    2
+                };
             }
             b'L' if is(i, b"LIMIT") => i += 2,
             b'N' if is(i, b"NOMKSTREAM") => i += 1,
@@ -62,12 +66,20 @@ pub fn parse(buf: &[u8], args: &[Span32]) -> Option<Xadd> {
     }
     let fields = i + 1;
     let count = args.len().checked_sub(fields)?;
-    (count >= 2 && count.is_multiple_of(2)).then_some(Xadd { fields, hashes_fields })
+    (count >= 2 && count.is_multiple_of(2)).then_some(Xadd {
+        fields,
+        hashes_fields,
+    })
 }
 
 /// `<ms>`, `<ms>-<seq>` or `<ms>-*`.
 fn is_entry_id(text: &[u8]) -> bool {
-    EntryId::parse(text.strip_suffix(b"*").filter(|ms| ms.ends_with(b"-")).map_or(text, |ms| &ms[..ms.len() - 1])).is_some()
+    EntryId::parse(
+        text.strip_suffix(b"*")
+            .filter(|ms| ms.ends_with(b"-"))
+            .map_or(text, |ms| &ms[..ms.len() - 1]),
+    )
+    .is_some()
 }
 
 /// What the fields of a message say of its context, and where.
@@ -119,18 +131,34 @@ impl Carried {
         let has_traceparent = traceparents > 0;
         if let (1, Some(context)) = (traceparents, flat) {
             let state = if has_tracestate {
-                context::parse_tracestate(fields.filter(|(name, _)| *name == TRACESTATE).map(|(_, value)| value))
+                context::parse_tracestate(
+                    fields
+                        .filter(|(name, _)| *name == TRACESTATE)
+                        .map(|(_, value)| value),
+                )
             } else {
                 TraceState::default()
             };
-            return Self { context: Some(context), state, source: Source::Field, has_traceparent, has_tracestate };
+            return Self {
+                context: Some(context),
+                state,
+                source: Source::Field,
+                has_traceparent,
+                has_tracestate,
+            };
         }
         let (context, state, source) = match envelope.and_then(read_envelope) {
             Some((context, state)) => (Some(context), state, Source::Envelope),
             None if has_traceparent => (None, TraceState::default(), Source::Invalid),
             None => (None, TraceState::default(), Source::None),
         };
-        Self { context, state, source, has_traceparent, has_tracestate }
+        Self {
+            context,
+            state,
+            source,
+            has_traceparent,
+            has_tracestate,
+        }
     }
 }
 
@@ -158,16 +186,20 @@ pub fn fields<'a>(
     args: &'a [Span32],
     xadd: Xadd,
 ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone + 'a {
-    args.get(xadd.fields..).unwrap_or_default().chunks_exact(2).filter_map(move |pair| match pair {
-        [name, value] => Some((name.of(buf), value.of(buf))),
-        _ => None,
-    })
+    args.get(xadd.fields..)
+        .unwrap_or_default()
+        .chunks_exact(2)
+        .filter_map(move |pair| match pair {
+            [name, value] => Some((name.of(buf), value.of(buf))),
+            _ => None,
+        })
 }
 
 /// How many arguments [`rewrite`] will add.
 #[must_use]
 pub fn added_arguments(carried: &Carried, state: &TraceState) -> u32 {
-    2 * (u32::from(!carried.has_traceparent) + u32::from(!carried.has_tracestate && !state.as_str().is_empty()))
+    2 * (u32::from(!carried.has_traceparent)
+        + u32::from(!carried.has_tracestate && !state.as_str().is_empty()))
 }
 
 /// Says which bytes of the command change so that it carries `context`: each call of `splice` replaces a range, in
@@ -187,7 +219,9 @@ pub fn rewrite(
     let traceparent = context.traceparent();
     let added = added_arguments(carried, state);
     if added > 0 {
-        let argc = u32::try_from(args.len()).unwrap_or(u32::MAX).saturating_add(added);
+        let argc = u32::try_from(args.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(added);
         let mut header = Short::default();
         header.line(b'*', argc as usize);
         splice(0..header_end, header.bytes());
