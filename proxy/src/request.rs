@@ -826,7 +826,7 @@ pub fn abandon(op: Op, cx: &mut Context, outcome: &Outcome) {
         Op::Settle(settle)
             if *outcome == Outcome::Unknown && matches!(settle.how, How::Ack | How::AckDel) =>
         {
-            crate::response::settle_all(&settle, Outcome::Uncertain, cx);
+            crate::response::settle_all(&settle, &Outcome::Uncertain, cx);
         }
         _ => {}
     }

@@ -380,11 +380,7 @@ impl Replies {
                 };
                 cx.worker.finish(send.span);
             }
-            Op::Count(stream) => {
-                if bulk_id(reply).is_some() {
-                    stream.sent.inc();
-                }
-            }
+            Op::Count(stream) if bulk_id(reply).is_some() => stream.sent.inc(),
             Op::Settle(settle) if error.is_none() => settled(&settle, reply, cx),
             Op::Auth => cx.authenticated |= error.is_none(),
             Op::Multi if error.is_none() => self.transaction = Some(Box::default()),
@@ -578,13 +574,13 @@ fn settled(settle: &Settle, reply: &[u8], cx: &mut Context) {
                 How::Fatal => Outcome::Error("fatal".into()),
                 How::Ack | How::AckDel => Outcome::Settled,
             };
-            settle_all(settle, outcome, cx);
+            settle_all(settle, &outcome, cx);
         }
     }
 }
 
 /// Ends the deliveries of all messages of a settling command alike.
-pub fn settle_all(settle: &Settle, outcome: Outcome, cx: &mut Context) {
+pub fn settle_all(settle: &Settle, outcome: &Outcome, cx: &mut Context) {
     settle_each(settle, cx, || outcome.clone());
 }
 

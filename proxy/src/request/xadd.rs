@@ -74,12 +74,7 @@ pub fn parse(buf: &[u8], args: &[Span32]) -> Option<Xadd> {
 
 /// `<ms>`, `<ms>-<seq>` or `<ms>-*`.
 fn is_entry_id(text: &[u8]) -> bool {
-    EntryId::parse(
-        text.strip_suffix(b"*")
-            .filter(|ms| ms.ends_with(b"-"))
-            .map_or(text, |ms| &ms[..ms.len() - 1]),
-    )
-    .is_some()
+    EntryId::parse(text.strip_suffix(b"-*").unwrap_or(text)).is_some()
 }
 
 /// What the fields of a message say of its context, and where.
@@ -205,6 +200,10 @@ pub fn added_arguments(carried: &Carried, state: &TraceState) -> u32 {
 /// Says which bytes of the command change so that it carries `context`: each call of `splice` replaces a range, in
 /// ascending order. A `traceparent` that is there gets the new value, all of them; else the field is appended. A
 /// `tracestate` that is there belonged to no valid context: the first takes `state`, the others are emptied.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a command's parts, and what is to become of them"
+)]
 pub fn rewrite(
     buf: &[u8],
     args: &[Span32],
@@ -222,8 +221,7 @@ pub fn rewrite(
         let argc = u32::try_from(args.len())
             .unwrap_or(u32::MAX)
             .saturating_add(added);
-        let mut header = Short::default();
-        header.line(b'*', argc as usize);
+        let header = Short::line(b'*', argc as usize);
         splice(0..header_end, header.bytes());
     }
     let mut state_text = state.as_str().as_bytes();
@@ -261,42 +259,44 @@ pub const APPENDED_LEN: usize = APPENDED_AT + TRACEPARENT_LEN + 2;
 
 /// A bulk string.
 fn bulk(value: &[u8]) -> Vec<u8> {
-    let mut header = Short::default();
-    header.line(b'$', value.len());
+    let header = Short::line(b'$', value.len());
     [header.bytes(), value, b"\r\n"].concat()
 }
 
 /// A header line, on the stack.
-#[derive(Default)]
 pub(crate) struct Short {
     bytes: [u8; 24],
-    len: usize,
+    start: usize,
 }
 
 impl Short {
-    /// Writes `<marker><number>\r\n`.
-    pub(crate) fn line(&mut self, marker: u8, number: usize) {
-        let mut digits = [0u8; 20];
-        let mut at = digits.len();
+    /// `<marker><number>\r\n`
+    #[allow(
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "a usize has at most 20 digits, and a digit is below 10"
+    )]
+    pub(crate) fn line(marker: u8, number: usize) -> Self {
+        let mut bytes = [0; 24];
+        bytes[22..].copy_from_slice(b"\r\n");
+        let mut start = 22;
         let mut rest = number;
         loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
+            start -= 1;
+            bytes[start] = b'0' + (rest % 10) as u8;
             rest /= 10;
             if rest == 0 {
                 break;
             }
         }
-        let digits = &digits[at..];
-        self.bytes[0] = marker;
-        self.bytes[1..=digits.len()].copy_from_slice(digits);
-        self.bytes[digits.len() + 1..digits.len() + 3].copy_from_slice(b"\r\n");
-        self.len = digits.len() + 3;
+        start -= 1;
+        bytes[start] = marker;
+        Self { bytes, start }
     }
 
-    /// What was written.
+    /// What is to be written.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        self.bytes.get(self.start..).unwrap_or_default()
     }
 }
 

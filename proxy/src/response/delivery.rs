@@ -72,8 +72,7 @@ impl Replies {
             }
             DeliverRule::Strip => {
                 if let Some(strip) = added_fields(fields, buf) {
-                    let mut header = Short::default();
-                    header.line(b'*', strip.left);
+                    let header = Short::line(b'*', strip.left);
                     let shift = |range: Range<usize>| range.start + at.start..range.end + at.start;
                     let fields_header = shift(fields.header.clone());
                     let range = shift(strip.range);

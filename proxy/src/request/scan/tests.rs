@@ -119,7 +119,8 @@ fn inline_commands_end_at_the_line_feed() {
 
 #[test]
 fn inline_arguments_are_split_as_sdssplitargs_does() {
-    let cases: [(&[u8], Option<&[&[u8]]>); 16] = [
+    type Case = (&'static [u8], Option<&'static [&'static [u8]]>);
+    let cases: [Case; 16] = [
         (b"SET a b", Some(&[b"SET", b"a", b"b"])),
         (b"  SET\ta  ", Some(&[b"SET", b"a"])),
         (b"SET \"a b\" c", Some(&[b"SET", b"a b", b"c"])),
