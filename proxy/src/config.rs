@@ -1,21 +1,58 @@
-//! What the proxy was told to do: flags over environment over file, checked once, immutable afterwards.
+//! What the proxy was told to do: flags over `TARS_*` environment over TOML file over defaults, checked once, immutable
+//! afterwards.
+//!
+//! Every setting has one name and is written in three ways: `--drain-timeout`, `TARS_DRAIN_TIMEOUT`, `drain_timeout =`. Only
+//! tables (`[[listener]]` beyond the first, `[[stream]]` beyond `deliver` and `sample`) need the file. An empty variable is as
+//! none. How the sources meet:
+//! - `--listen`, `--upstream`, `--service-name` and `--infer-parent` go over what the file's only `[[listener]]` says. Where the
+//!   file has several, the last three hold for all of them, unless the file gives them different values: that, and `--listen`,
+//!   is an error, as somebody's data would go to the wrong server.
+//! - `--deliver` and `--sample` go over that one setting of whatever `[[stream]]` matches a key; of several, the first match.
+//! - `OTEL_TRACES_SAMPLER` and its `_ARG` decide for streams without a ratio; `OTEL_SERVICE_NAME`, or `service.name` in
+//!   `OTEL_RESOURCE_ATTRIBUTES`, names the service of listeners without a name.
 
-use std::net::SocketAddr;
+mod address;
+mod check;
+mod describe;
+mod env;
+mod error;
+mod file;
+mod flags;
+mod load;
+mod names;
+mod pattern;
+mod rules;
+mod source;
+mod value;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use globset::GlobMatcher;
+pub use address::{Address, AddressError, Upstream};
+pub use check::check;
+pub use env::Environment;
+pub use error::{ConfigError, Origin, Problem, Warning};
+pub use flags::Flags;
+pub use load::{Reloaded, load, reload};
+pub use pattern::{Pattern, PatternError};
+pub use rules::{Deliver, Override, Relation, Rules, Sampler, StreamRule, StreamSettings};
+
+pub(crate) use value::Choice;
 
 /// Everything has a default: `tars-proxy --upstream redis://127.0.0.1:6379` is enough.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// The file that was read, if one was named.
+    pub file: Option<PathBuf>,
     /// Where the admin server listens.
     pub admin: Address,
     /// Data threads; each runs its own event loop.
     pub workers: usize,
     /// One or more listeners, each with its upstream.
     pub listeners: Vec<Listener>,
+    /// `service.name` of the process itself, and of listeners without a name of their own.
+    pub service_name: Arc<str>,
     /// `tars.region` on every span.
     pub region: Option<Arc<str>>,
     /// False with `--no-trace`: bytes are forwarded and nothing is read.
@@ -26,37 +63,18 @@ pub struct Config {
     pub rules: Arc<Rules>,
     /// Bounds of what is kept in memory.
     pub limits: Limits,
-}
-
-/// Where to listen or to connect: `host:port` or `unix:/path`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Address {
-    /// Host (a name or an IP address, without brackets) and port.
-    Tcp {
-        /// Name or IP address.
-        host: Arc<str>,
-        /// Port.
-        port: u16,
-    },
-    /// Path of a Unix socket.
-    Unix(PathBuf),
-}
-
-/// Where Redis is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Upstream {
-    /// Address of the server.
-    pub address: Address,
+    /// What is logged, and how.
+    pub log: Log,
 }
 
 /// One place to listen at, and what stands behind it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Where clients connect.
     pub listen: Address,
     /// Where their commands go.
     pub upstream: Upstream,
-    /// `service.name` of the clients' spans; none: the process's own (`OTEL_SERVICE_NAME`).
+    /// `service.name` of the clients' spans; none: [`Config::service_name`].
     pub service_name: Option<Arc<str>>,
     /// Whether an XADD without a context may take the message being handled as its parent.
     pub infer_parent: InferParent,
@@ -74,76 +92,27 @@ pub enum InferParent {
     Process,
 }
 
-/// `relation`: how a delivery points at the message it delivers.
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// A level, or levels by module: `info`, `warn,tars_proxy=debug`.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// `log_format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Relation {
-    /// One trace from end to end.
+pub enum LogFormat {
+    /// For people.
     #[default]
-    Parent,
-    /// A new trace, linked (OpenTelemetry messaging conventions to the letter).
-    Link,
-}
-
-/// `deliver`: what the application reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Deliver {
-    /// The stored context.
-    #[default]
-    Keep,
-    /// The `process` span's context in the place of the stored one.
-    Propagate,
-    /// Without the added fields.
-    Strip,
-}
-
-/// How new traces are sampled (`OTEL_TRACES_SAMPLER`).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sampler {
-    /// Share of new traces that are sampled, 0 to 1.
-    pub ratio: f64,
-    /// Whether a parent's decision is followed (`parentbased_*`), or every span decides by the ratio.
-    pub parent_based: bool,
-}
-
-impl Default for Sampler {
-    fn default() -> Self {
-        Self {
-            ratio: 1.0,
-            parent_based: true,
-        }
-    }
-}
-
-/// What SIGHUP may change without a connection noticing.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// For streams without a ratio of their own.
-    pub sampler: Sampler,
-    /// `relation`.
-    pub relation: Relation,
-    /// When an unsettled delivery is given up.
-    pub process_timeout: Duration,
-    /// The first whose pattern matches a stream's key counts.
-    pub streams: Vec<StreamRule>,
-}
-
-/// A rule for the streams that a glob matches.
-#[derive(Clone, Debug)]
-pub struct StreamRule {
-    /// Glob over the key, as in Redis' KEYS (`*`, `?`, `[…]`).
-    pub pattern: GlobMatcher,
-    /// False: XADD passes as it is, and no span is made.
-    pub trace: bool,
-    /// What readers get.
-    pub deliver: Deliver,
-    /// Replaces the root sampler's ratio.
-    pub sample: Option<f64>,
-    /// Every message is sampled; an unsampled parent gets a linked new root.
-    pub force: bool,
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// Bounds of what is kept in memory; each with its metric.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Larger commands and entries pass unread.
     pub max_message_bytes: usize,
@@ -159,6 +128,59 @@ pub struct Limits {
     pub max_connections: usize,
 }
 
+impl Choice for InferParent {
+    const ALL: &[(&str, Self)] = &[
+        ("off", Self::Off),
+        ("connection", Self::Connection),
+        ("process", Self::Process),
+    ];
+}
+
+impl Choice for LogFormat {
+    const ALL: &[(&str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            file: None,
+            admin: Address::tcp("127.0.0.1", 9464),
+            workers: 1,
+            listeners: vec![Listener::default()],
+            service_name: "tars-proxy".into(),
+            region: None,
+            trace: true,
+            drain_timeout: Duration::from_secs(30),
+            rules: Arc::default(),
+            limits: Limits::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            listen: Address::tcp("127.0.0.1", 6380),
+            upstream: Upstream {
+                address: Address::tcp("127.0.0.1", 6379),
+                tls: false,
+            },
+            service_name: None,
+            infer_parent: InferParent::Off,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -168,18 +190,6 @@ impl Default for Limits {
             max_metric_names: 256,
             max_recent_spans: 10_000,
             max_connections: 10_000,
-        }
-    }
-}
-
-/// An address that is known to be an IP address and a port, or not yet resolved.
-impl Address {
-    /// The socket address, if the host is an IP address.
-    #[must_use]
-    pub fn as_socket_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp { host, port } => host.parse().ok().map(|ip| SocketAddr::new(ip, *port)),
-            Self::Unix(_) => None,
         }
     }
 }

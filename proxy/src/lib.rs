@@ -1,6 +1,35 @@
 //! A RESP-aware sidecar that carries W3C trace context through Redis Streams.
 //!
-//! The modules stand in the order in which a byte meets them.
+//! The modules stand in the order in which a byte meets them:
+//!
+//! - [`config`]: what the proxy was told to do
+//! - [`connection`]: one client and one server connection, two pumps
+//! - [`chunk`]: bytes between a read and a write
+//! - [`request`]: commands, and what an XADD gets added
+//! - [`inflight`]: requests that wait for their replies
+//! - [`response`]: replies, and the messages in them
+//! - [`deliveries`]: messages that were delivered and are not settled
+//! - [`infer`]: which message an XADD without a context may belong to
+//! - [`streams`]: what is known of a stream by its key
+//! - [`trace`]: contexts, spans, and where spans go
+//! - [`metrics`], [`error`], [`socket`], [`upstream`], [`worker`]: what the others use
 
+pub mod app;
+pub mod chunk;
+pub mod cli;
 pub mod config;
+pub mod connection;
+pub mod deliveries;
+pub mod error;
+pub mod explain;
+pub mod infer;
+pub mod inflight;
+pub mod listener;
+pub mod metrics;
+pub mod request;
+pub mod response;
+pub mod socket;
+pub mod streams;
 pub mod trace;
+pub mod upstream;
+pub mod worker;

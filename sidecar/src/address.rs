@@ -169,7 +169,7 @@ impl SocketFile {
     }
 
     /// Another handle on the same socket, to accept from.
-    pub(crate) fn try_clone(&self) -> io::Result<UnixListener> {
+    pub fn try_clone(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
     }
 }
@@ -262,8 +262,8 @@ mod tests {
 
     #[test]
     fn a_foreign_or_unknown_host_is_told() {
-        // TEST-NET-1 of RFC 5737: nobody has it.
-        let error = Listener::bind(&parse("192.0.2.1:80")).unwrap_err();
+        // TEST-NET-3 of RFC 5737: nobody has it.
+        let error = Listener::bind(&parse("203.0.113.1:80")).unwrap_err();
         assert!(matches!(error, BindError::NotLocal(_)), "{error}");
         let error = Listener::bind(&parse("no such host:80")).unwrap_err();
         assert!(matches!(error, BindError::Other(..)), "{error}");

@@ -13,6 +13,7 @@ pub mod address;
 pub mod admin;
 pub mod drain;
 pub mod logging;
+pub mod otlp;
 pub mod process;
 pub mod readiness;
 pub mod signals;

@@ -139,6 +139,18 @@ pub enum LinkKind {
     Unsampled,
 }
 
+impl LinkKind {
+    /// The value of the link's attribute `tars.link`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::PreviousAttempt => "previous_attempt",
+            Self::Unsampled => "unsampled",
+        }
+    }
+}
+
 /// A link to another span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {

@@ -108,7 +108,7 @@ async fn accept_all<L: Accept>(
         tokio::select! {
             () = &mut finished => break,
             Some(_) = connections.join_next() => {}
-            // Errors are logged, and waited out, in there.
+            // Out of file descriptors: axum logs it and waits a second.
             (stream, address) = listener.accept(), if connections.len() < MAX_CONNECTIONS => {
                 connections.spawn(connection(stream, peer(address), router.clone(), drain.clone()));
             }

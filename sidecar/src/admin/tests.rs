@@ -251,7 +251,7 @@ async fn what_changes_the_process_is_not_for_the_network() {
     };
     // No packet is sent: this only finds which address would be used. A machine without a network has none.
     let probe = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-    if probe.connect("192.0.2.1:9").is_err() {
+    if probe.connect("203.0.113.1:9").is_err() {
         return;
     }
     let own = probe.local_addr().unwrap().ip();

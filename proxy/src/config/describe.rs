@@ -1,0 +1,111 @@
+//! A configuration as JSON, in the shape of the file, and in a few lines. There is nothing secret in it: an upstream with a
+//! password is refused.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::rules::{Override, StreamRule};
+use super::value::{Choice as _, show_duration, show_size};
+use super::{Config, Listener};
+
+impl Config {
+    /// What `/config` and `check-config --print` show: every setting under its key of the file, and with it what the
+    /// environment of OpenTelemetry decides.
+    #[must_use]
+    pub fn describe(&self) -> Value {
+        let rules = &self.rules;
+        let limits = &self.limits;
+        json!({
+            "config": self.file.as_ref().map(|path| path.display().to_string()),
+            "admin": self.admin.to_string(),
+            "workers": self.workers,
+            "region": self.region.as_deref(),
+            "relation": rules.relation.name(),
+            "process_timeout": show_duration(rules.process_timeout),
+            "drain_timeout": show_duration(self.drain_timeout),
+            "no_trace": !self.trace,
+            "log_level": self.log.level,
+            "log_format": self.log.format.name(),
+            "listener": self.listeners.iter().map(listener).collect::<Vec<_>>(),
+            "stream": rules.streams.iter().map(stream).collect::<Vec<_>>(),
+            "deliver": overrides(&rules.deliver, |deliver| json!(deliver.name())),
+            "sample": overrides(&rules.sample, |ratio| json!(ratio)),
+            "limits": {
+                "max_message_bytes": show_size(limits.max_message_bytes),
+                "max_pending_replies": limits.max_pending_replies,
+                "max_deliveries": limits.max_deliveries,
+                "max_metric_names": limits.max_metric_names,
+                "max_recent_spans": limits.max_recent_spans,
+                "max_connections": limits.max_connections,
+            },
+            "service_name": &*self.service_name,
+            "sampler": { "ratio": rules.sampler.ratio, "parent_based": rules.sampler.parent_based },
+        })
+    }
+
+    /// What is of interest in a few lines.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut out = String::new();
+        for listener in &self.listeners {
+            let service = listener.service_name.as_ref().unwrap_or(&self.service_name);
+            let _ = writeln!(
+                out,
+                "listen {} -> {}, service {service}, infer_parent {}",
+                listener.listen,
+                listener.upstream,
+                listener.infer_parent.name()
+            );
+        }
+        let rules = &self.rules;
+        let _ = writeln!(out, "admin {}, workers {}", self.admin, self.workers);
+        if !self.trace {
+            out.push_str("no trace: everything is forwarded as it is\n");
+            return out;
+        }
+        let parent_based = if rules.sampler.parent_based {
+            "parent-based, "
+        } else {
+            ""
+        };
+        let _ = writeln!(
+            out,
+            "relation {}, process_timeout {}, sampled {parent_based}{} of new traces",
+            rules.relation.name(),
+            show_duration(rules.process_timeout),
+            rules.sampler.ratio
+        );
+        let overridden = rules.deliver.len() + rules.sample.len();
+        let _ = writeln!(
+            out,
+            "stream rules {}, overrides by flag or variable {overridden}",
+            rules.streams.len()
+        );
+        out
+    }
+}
+
+fn listener(listener: &Listener) -> Value {
+    json!({
+        "listen": listener.listen.to_string(),
+        "upstream": listener.upstream.to_string(),
+        "service_name": listener.service_name.as_deref(),
+        "infer_parent": listener.infer_parent.name(),
+    })
+}
+
+fn stream(rule: &StreamRule) -> Value {
+    json!({
+        "pattern": rule.pattern.as_str(),
+        "trace": rule.trace,
+        "deliver": rule.deliver.name(),
+        "sample": rule.sample,
+        "force": rule.force,
+    })
+}
+
+fn overrides<T>(overrides: &[Override<T>], value: impl Fn(&T) -> Value) -> Value {
+    let show = |over: &Override<T>| json!({ "pattern": over.pattern.as_str(), "value": value(&over.value) });
+    overrides.iter().map(show).collect()
+}

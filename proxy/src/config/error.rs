@@ -1,0 +1,103 @@
+//! What is wrong with a configuration, and where.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// On the command line, by the flag's name: `--workers`.
+    Flag(String),
+    /// In the environment: `TARS_WORKERS`.
+    Variable(String),
+    /// In the file.
+    File {
+        /// As it was given.
+        path: Arc<Path>,
+        /// From 1; none where the whole file is meant.
+        line: Option<usize>,
+        /// `limits.max_deliveries`; empty where no key is meant.
+        key: String,
+    },
+    /// Nowhere: the setting of this name has its default.
+    Default(&'static str),
+}
+
+/// One thing that is wrong: where, what, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{origin}: {message}")]
+pub struct Problem {
+    /// Where.
+    pub origin: Origin,
+    /// What, and what would be right.
+    pub message: String,
+}
+
+/// Something that is not an error but probably not meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning(pub(super) String);
+
+/// A configuration that cannot be used: everything that is wrong with it, a line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    problems: Vec<Problem>,
+}
+
+impl ConfigError {
+    /// What the process exits with: `EX_USAGE` of `sysexits.h`.
+    pub const EXIT_CODE: u8 = 64;
+
+    /// The error of these problems, in the order flags, environment, file; none if there are none.
+    pub(super) fn of(mut problems: Vec<Problem>) -> Result<(), Self> {
+        if problems.is_empty() {
+            return Ok(());
+        }
+        problems.sort_by(|a, b| (&a.origin, &a.message).cmp(&(&b.origin, &b.message)));
+        problems.dedup();
+        Err(Self { problems })
+    }
+
+    /// Each thing that is wrong.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.problems.iter().enumerate() {
+            let line_end = if i == 0 { "" } else { "\n" };
+            write!(f, "{line_end}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) | Self::Variable(name) => f.write_str(name),
+            Self::File { path, line, key } => {
+                write!(f, "{}", path.display())?;
+                if let Some(line) = line {
+                    write!(f, ":{line}")?;
+                }
+                if !key.is_empty() {
+                    write!(f, " {}", key.escape_debug())?;
+                }
+                Ok(())
+            }
+            Self::Default(key) => write!(f, "the default of {key}"),
+        }
+    }
+}

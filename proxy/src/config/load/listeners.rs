@@ -1,0 +1,126 @@
+//! Which listeners there are, and whether their addresses can all be had.
+
+use std::collections::BTreeSet;
+
+use super::{Loader, parsed, strongest};
+use crate::config::error::{Origin, Problem};
+use crate::config::source::Table;
+use crate::config::value::{self, Parsed};
+use crate::config::{Config, Listener, Upstream, names};
+
+impl Loader {
+    /// The file's listeners, or the one that flags and environment describe.
+    pub(super) fn listeners(&mut self) -> Vec<Listener> {
+        if self.file.listeners.is_empty() {
+            self.file.listeners.push(Table::default());
+        }
+        if self.file.listeners.len() > 1 {
+            self.refuse_ambiguous();
+        }
+        let tables = std::mem::take(&mut self.file.listeners);
+        let listeners = tables.iter().map(|table| self.listener(table)).collect();
+        self.file.listeners = tables;
+        listeners
+    }
+
+    fn listener(&mut self, table: &Table) -> Listener {
+        let default = Listener::default();
+        Listener {
+            listen: self
+                .of_listener(table, "listen", parsed)
+                .unwrap_or(default.listen),
+            upstream: self
+                .of_listener(table, "upstream", upstream)
+                .unwrap_or(default.upstream),
+            service_name: self.of_listener(table, "service_name", value::name),
+            infer_parent: self
+                .of_listener(table, "infer_parent", value::choice)
+                .unwrap_or_default(),
+        }
+    }
+
+    fn of_listener<T>(
+        &mut self,
+        table: &Table,
+        key: &str,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Option<T> {
+        let given = [table, &self.env.settings, &self.flags.settings].map(|table| table.get(key));
+        strongest(&mut self.problems, given, parse)
+    }
+
+    /// A flag or a variable cannot mean one of several listeners, nor go over values that were made to differ.
+    fn refuse_ambiguous(&mut self) {
+        let tables = &self.file.listeners;
+        for key in names::LISTENER {
+            let values: BTreeSet<_> = tables
+                .iter()
+                .filter_map(|t| t.get(key))
+                .map(|given| &given.text)
+                .collect();
+            let message = if *key == "listen" {
+                format!(
+                    "the file has {} listeners; say in each [[listener]] where it listens",
+                    tables.len()
+                )
+            } else if values.len() > 1 {
+                format!(
+                    "the file gives its listeners different values of {key}; leave one or the other out"
+                )
+            } else {
+                continue;
+            };
+            let given = [&self.env, &self.flags]
+                .into_iter()
+                .filter_map(|source| source.settings.get(key));
+            self.problems
+                .extend(given.map(|given| given.problem(message.clone())));
+        }
+    }
+
+    /// Addresses that cannot all be had.
+    pub(super) fn conflicts(&mut self, config: &Config) {
+        let admin_at = self.place(None, "admin");
+        let mut taken = vec![(&config.admin, admin_at)];
+        for (listener, table) in config.listeners.iter().zip(&self.file.listeners) {
+            let listen = &listener.listen;
+            let origin = self.place(Some(table), "listen");
+            let other = taken.iter().find(|(address, _)| *address == listen);
+            // Port 0 is a free port each time.
+            if let (Some((_, other)), true) = (other, listen.accepts(listen)) {
+                let message =
+                    format!("{listen} is taken by {other}; each needs an address of its own");
+                self.problems.push(Problem {
+                    origin: origin.clone(),
+                    message,
+                });
+            }
+            if listener.listen.accepts(&listener.upstream.address) {
+                let message = format!(
+                    "{} is this listener itself ({origin}); name the Redis behind it",
+                    listener.upstream
+                );
+                self.problems.push(Problem {
+                    origin: self.place(Some(table), "upstream"),
+                    message,
+                });
+            }
+            taken.push((&listener.listen, origin));
+        }
+    }
+
+    /// Where the value in force was written.
+    fn place(&self, table: Option<&Table>, key: &'static str) -> Origin {
+        let weakest = table.unwrap_or(&self.file.settings);
+        [&self.flags.settings, &self.env.settings, weakest]
+            .into_iter()
+            .find_map(|table| table.get(key))
+            .map_or(Origin::Default(key), |given| given.origin.clone())
+    }
+}
+
+fn upstream(text: &str) -> Parsed<Upstream> {
+    parsed::<Upstream>(text)?
+        .without_tls()
+        .map_err(|error| error.to_string())
+}

@@ -1,0 +1,431 @@
+//! One client's connection and the one to the server that belongs to it: two pumps in one task.
+//!
+//! Each pump reads into the thread's buffer, has the bytes understood ([`Requests`], [`Replies`]) and writes them on from
+//! where they are. What the other side does not take yet is kept, and nothing more is read before it is gone: that is the
+//! flow control. A connection that waits holds no buffer.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, ready};
+use std::time::Instant;
+
+use prometheus::{Histogram, IntCounter};
+
+use crate::chunk::Chunk;
+use crate::error::{Error, Side};
+use crate::inflight::{Inflight, Op};
+use crate::request::{Context, Raw, Requests};
+use crate::response::Replies;
+use crate::socket::Socket;
+use crate::upstream::Connected;
+use crate::worker::{self, Listener, Worker};
+
+/// Bytes read at a time. Larger reads make fewer system calls for large values; the buffer is one a thread.
+const READ_BYTES: usize = 64 * 1024;
+
+/// One read in so many is timed for `tars_proxy_added_seconds`: a look at the clock costs as much as framing a command.
+const TIMED_EVERY: u32 = 64;
+
+/// Buffers of a thread: a task uses them between a read and the write that follows, and never across an await.
+struct Buffers {
+    read: Box<[u8]>,
+    out: Vec<u8>,
+    reads: u32,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> =
+        RefCell::new(Buffers { read: vec![0; READ_BYTES].into_boxed_slice(), out: Vec::new(), reads: 0 });
+}
+
+/// The output buffer is kept at most this large: a pipeline of injected commands read at once grows by half.
+const KEPT_OUT_BYTES: usize = 2 * READ_BYTES;
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Pump {
+    /// Read and not yet understood: the beginning of a command or reply that is held.
+    tail: Vec<u8>,
+    /// Understood and not yet written.
+    pending: Vec<u8>,
+    /// How much of it has been written.
+    written: usize,
+    end: End,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum End {
+    #[default]
+    Open,
+    /// The one side has said that no more comes; the other is to be told.
+    Read,
+    /// It has been told.
+    Told,
+}
+
+/// What one read brought.
+#[derive(Default)]
+struct Pumped {
+    bytes: u64,
+    /// When it was read, if it is timed.
+    since: Option<Instant>,
+}
+
+impl Pumped {
+    #[inline]
+    fn count(&self, bytes: &IntCounter, added: &Histogram) {
+        bytes.inc_by(self.bytes);
+        if let Some(since) = self.since {
+            added.observe(since.elapsed().as_secs_f64());
+        }
+    }
+}
+
+/// A connection under way.
+pub struct Connection {
+    client: Socket,
+    server: Socket,
+    up: Pump,
+    down: Pump,
+    telemetry: Telemetry,
+    _connected: Connected,
+}
+
+/// What is understood of a connection.
+struct Telemetry {
+    requests: Requests,
+    replies: Replies,
+    /// What is read is not understood any more, in this direction.
+    raw_up: bool,
+    raw_down: bool,
+    cx: Context,
+    waker: Option<usize>,
+}
+
+impl Connection {
+    /// Joins a client to a server.
+    #[must_use]
+    pub fn new(
+        worker: Rc<Worker>,
+        listener: Arc<Listener>,
+        client: Socket,
+        server: Socket,
+        connected: Connected,
+    ) -> Self {
+        let raw = !worker.shared.config.trace;
+        Self {
+            client,
+            server,
+            up: Pump::default(),
+            down: Pump::default(),
+            telemetry: Telemetry {
+                requests: Requests::default(),
+                replies: Replies::default(),
+                raw_up: raw,
+                raw_down: raw,
+                cx: Context {
+                    connection: worker.next_connection(),
+                    worker,
+                    listener,
+                    inflight: Inflight::default(),
+                    inference: Default::default(),
+                    authenticated: false,
+                    database: 0,
+                    now: 0,
+                },
+                waker: None,
+            },
+            _connected: connected,
+        }
+    }
+
+    /// From the client to the server, until one of them has to be waited for.
+    fn poll_up(&mut self, task: &mut TaskContext<'_>) -> Poll<Result<(), Error>> {
+        let Self {
+            client,
+            server,
+            up,
+            telemetry:
+                Telemetry {
+                    requests,
+                    raw_up,
+                    cx,
+                    ..
+                },
+            ..
+        } = self;
+        loop {
+            ready!(up.poll_flush(server, task)).map_err(Error::of(Side::Server))?;
+            match up.end {
+                End::Open => {}
+                End::Read => {
+                    ready!(server.poll_shutdown(task))
+                        .or_else(ignore_not_connected)
+                        .map_err(Error::of(Side::Server))?;
+                    up.end = End::Told;
+                }
+                End::Told => return Poll::Ready(Ok(())),
+            }
+            let pumped = ready!(up.poll_pump(client, server, task, |chunk, consumed| {
+                if *raw_up {
+                    *consumed = chunk.bytes().len();
+                    return;
+                }
+                cx.now = worker::now();
+                if let Err(Raw(reason)) = requests.process(chunk, cx, consumed) {
+                    *raw_up = true;
+                    *consumed = chunk.bytes().len();
+                    cx.inflight.push(Op::Raw(reason));
+                }
+            }))?;
+            let metrics = &cx.worker.shared.metrics;
+            pumped.count(&metrics.bytes_up, &metrics.added_up);
+        }
+    }
+
+    /// From the server to the client, until one of them has to be waited for.
+    fn poll_down(&mut self, task: &mut TaskContext<'_>) -> Poll<Result<(), Error>> {
+        let Self {
+            client,
+            server,
+            down,
+            telemetry,
+            ..
+        } = self;
+        let Telemetry {
+            replies,
+            raw_up,
+            raw_down,
+            cx,
+            ..
+        } = telemetry;
+        loop {
+            ready!(down.poll_flush(client, task)).map_err(Error::of(Side::Client))?;
+            if replies.awaits_client() {
+                let (id, listener) = (cx.connection, cx.listener.clone());
+                for latest in replies.reached_client() {
+                    cx.inference.delivered(id, &listener.inference, latest);
+                }
+            }
+            match down.end {
+                End::Open => {}
+                End::Read => {
+                    ready!(client.poll_shutdown(task))
+                        .or_else(ignore_not_connected)
+                        .map_err(Error::of(Side::Client))?;
+                    down.end = End::Told;
+                }
+                End::Told => return Poll::Ready(Ok(())),
+            }
+            let pumped = ready!(down.poll_pump(server, client, task, |chunk, consumed| {
+                if *raw_down {
+                    *consumed = chunk.bytes().len();
+                    return;
+                }
+                cx.now = worker::now();
+                if let Err(Raw(reason)) = replies.process(chunk, cx, consumed) {
+                    *raw_up = true;
+                    *raw_down = true;
+                    *consumed = chunk.bytes().len();
+                    cx.worker.shared.metrics.raw_relay(reason);
+                    replies.abandon(cx);
+                }
+            }))
+            .map_err(Error::swapped)?;
+            let metrics = &cx.worker.shared.metrics;
+            pumped.count(&metrics.bytes_down, &metrics.added_down);
+        }
+    }
+
+    /// The connection is at rest: nothing is awaited, nothing is half done.
+    fn is_at_rest(&self) -> bool {
+        let Telemetry { cx, raw_up, .. } = &self.telemetry;
+        cx.inflight.is_empty() && self.up.is_at_rest() && self.down.is_at_rest() && !raw_up
+    }
+}
+
+/// The other side may be gone already when it is told.
+fn ignore_not_connected(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotConnected {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
+
+impl Pump {
+    /// Writes what is pending.
+    #[inline]
+    fn poll_flush(&mut self, to: &mut Socket, task: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self
+            .pending
+            .get(self.written..)
+            .filter(|rest| !rest.is_empty())
+        {
+            match ready!(to.poll_write(task, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.written += n,
+            }
+        }
+        if self.written > 0 {
+            self.pending = Vec::new();
+            self.written = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once, has the bytes understood, and writes what may be written.
+    fn poll_pump(
+        &mut self,
+        from: &mut Socket,
+        to: &mut Socket,
+        task: &mut TaskContext<'_>,
+        understand: impl FnOnce(&mut Chunk<'_>, &mut usize),
+    ) -> Poll<Result<Pumped, Error>> {
+        BUFFERS.with_borrow_mut(|Buffers { read, out, reads }| {
+            let n = ready!(from.poll_read(task, read)).map_err(Error::of(Side::Client))?;
+            if n == 0 {
+                // Half a command is passed on like all else: the server decides what to make of it.
+                self.end = End::Read;
+                self.pending = std::mem::take(&mut self.tail);
+                return Poll::Ready(Ok(Pumped::default()));
+            }
+            *reads = reads.wrapping_add(1);
+            let since = (*reads % TIMED_EVERY == 0).then(Instant::now);
+            let fresh = read.get_mut(..n).unwrap_or_default();
+            let mut consumed = 0;
+            let mut tail = std::mem::take(&mut self.tail);
+            let work = if tail.is_empty() {
+                fresh
+            } else {
+                tail.extend_from_slice(fresh);
+                &mut tail
+            };
+            let mut chunk = Chunk::new(work, out);
+            understand(&mut chunk, &mut consumed);
+            let bytes = chunk.finish(consumed);
+            let mut written = 0;
+            let mut failed = None;
+            while written < bytes.len() {
+                match to.poll_write(task, bytes.get(written..).unwrap_or_default()) {
+                    Poll::Ready(Ok(0)) => {
+                        failed = Some(io::ErrorKind::WriteZero.into());
+                        break;
+                    }
+                    Poll::Ready(Ok(n)) => written += n,
+                    Poll::Ready(Err(error)) => {
+                        failed = Some(error);
+                        break;
+                    }
+                    Poll::Pending => break,
+                }
+            }
+            if failed.is_none()
+                && let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty())
+            {
+                self.pending = rest.to_vec();
+            }
+            if tail.is_empty() {
+                if let Some(rest) = read.get(consumed..n).filter(|rest| !rest.is_empty()) {
+                    self.tail = rest.to_vec();
+                }
+            } else {
+                tail.drain(..consumed);
+                if !tail.is_empty() {
+                    self.tail = tail;
+                }
+            }
+            if out.capacity() > KEPT_OUT_BYTES {
+                *out = Vec::new();
+            }
+            match failed {
+                Some(error) => Poll::Ready(Err(Error::of(Side::Server)(error))),
+                None => Poll::Ready(Ok(Pumped {
+                    bytes: n as u64,
+                    since,
+                })),
+            }
+        })
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.tail.is_empty() && self.pending.is_empty()
+    }
+}
+
+impl Future for Connection {
+    type Output = Result<(), Error>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let worker = this.telemetry.cx.worker.clone();
+        this.telemetry
+            .waker
+            .get_or_insert_with(|| worker.register(task.waker()));
+        let up = this.poll_up(task);
+        let down = this.poll_down(task);
+        worker.flush();
+        match (up, down) {
+            // What the server still had to say before it closed comes first; then its end is passed on.
+            (Poll::Ready(Err(error)), Poll::Pending) if error.side == Side::Server => {
+                this.up.end = End::Told;
+                this.up.pending = Vec::new();
+                Poll::Pending
+            }
+            (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
+            _ if worker.is_draining() && this.is_at_rest() => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl Connection {
+    /// Closes as the other side did: a reset is passed on as a reset. What is left is the client's socket.
+    #[must_use]
+    pub fn close(self, result: &Result<(), Error>) -> Socket {
+        if let Err(error) = result
+            && error.is_reset()
+        {
+            match error.side {
+                Side::Client => self.server.reset_on_close(),
+                Side::Server => self.client.reset_on_close(),
+            }
+        }
+        self.client
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        let Self {
+            replies, cx, waker, ..
+        } = self;
+        cx.now = worker::now();
+        replies.abandon(cx);
+        cx.listener.inference.closed(cx.connection);
+        cx.worker.flush();
+        if let Some(waker) = waker {
+            cx.worker.unregister(*waker);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What ten thousand idle connections multiply.
+    #[test]
+    fn a_connection_is_small() {
+        assert!(
+            size_of::<Connection>() <= 1024,
+            "{} bytes",
+            size_of::<Connection>()
+        );
+    }
+}

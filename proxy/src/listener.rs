@@ -1,0 +1,156 @@
+//! Accepts clients, and joins each to a connection of its own to the server.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tars_sidecar::address::Listener as Bound;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::time::{sleep, timeout};
+
+use crate::connection::Connection;
+use crate::socket::Socket;
+use crate::worker::{Listener, Shared, Worker};
+
+/// Out of file descriptors or memory: trying again at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// When a drain closes a connection, what the client has just sent is read and thrown away for at most so long: closing
+/// with unread bytes would be a reset, and could take replies with it that are still on their way.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A thread's own handle on a listening socket.
+pub enum Acceptor {
+    /// TCP
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+impl Acceptor {
+    /// Another handle on `bound`, for this thread's runtime.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left.
+    pub fn new(bound: &Bound) -> io::Result<Self> {
+        Ok(match bound {
+            Bound::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener.try_clone()?)?),
+            Bound::Unix(file) => Self::Unix(UnixListener::from_std(file.try_clone()?)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Socket::Tcp(stream))
+            }
+            Self::Unix(listener) => Ok(Socket::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+/// Accepts until the proxy drains.
+pub async fn serve(acceptor: Acceptor, listener: Arc<Listener>, worker: Rc<Worker>) {
+    let drain = worker.shared.drain.clone();
+    let mut started = std::pin::pin!(drain.started());
+    let mut failing = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut started => return,
+            accepted = acceptor.accept() => accepted,
+        };
+        match accepted {
+            Ok(client) => {
+                failing = false;
+                open(client, &listener, &worker);
+            }
+            // The client was gone before it was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "cannot accept connections; trying on");
+                }
+                worker.shared.metrics.error("proxy");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A place among `max_connections`, given back when dropped.
+struct Place(Arc<Shared>);
+
+impl Place {
+    fn take(shared: &Arc<Shared>) -> Option<Self> {
+        shared
+            .room
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| {
+                room.checked_sub(1)
+            })
+            .ok()
+            .map(|_| {
+                shared.metrics.connections.inc();
+                shared.metrics.connections_total.inc();
+                Self(shared.clone())
+            })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.room.fetch_add(1, Ordering::Relaxed);
+        self.0.metrics.connections.dec();
+    }
+}
+
+fn open(client: Socket, listener: &Arc<Listener>, worker: &Rc<Worker>) {
+    let Some(place) = Place::take(&worker.shared) else {
+        worker.shared.metrics.connections_refused.inc();
+        client.reset_on_close();
+        return;
+    };
+    let guard = worker.shared.drain.guard();
+    let (listener, worker) = (listener.clone(), worker.clone());
+    tokio::task::spawn_local(async move {
+        let _kept = (place, guard);
+        // Boxed: connecting takes more room than a connection, and is over soon.
+        let connected = Box::pin(listener.upstream.connect()).await;
+        let (server, connected) = match connected {
+            Ok(connected) => connected,
+            Err(_) => {
+                // The client sees what it would see without us: nobody there.
+                worker.shared.metrics.error("server");
+                client.reset_on_close();
+                return;
+            }
+        };
+        let mut connection = Connection::new(worker.clone(), listener, client, server, connected);
+        let result = poll_fn(|cx| Pin::new(&mut connection).poll(cx)).await;
+        if let Err(error) = &result
+            && !error.is_reset()
+        {
+            worker.shared.metrics.error(error.side.label());
+            tracing::debug!(%error, "connection ended");
+        }
+        let client = connection.close(&result);
+        if worker.is_draining() && result.is_ok() {
+            // The time is the bound; whether the client went in it makes no difference.
+            let _ = timeout(LINGER, Box::pin(linger(client))).await;
+        }
+    });
+}
+
+/// Says that no more comes, and reads until the client is gone.
+async fn linger(mut client: Socket) -> io::Result<()> {
+    poll_fn(|cx| client.poll_shutdown(cx)).await?;
+    let mut sink = [0; 1024];
+    while poll_fn(|cx| client.poll_read(cx, &mut sink)).await? > 0 {}
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! What a command is, as far as framing and traces go.
+
+/// Commands that change how replies are framed or that carry messages; all others are [`Kind::Other`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One command, one reply, no meaning here.
+    Other,
+    /// XADD
+    Xadd,
+    /// XREAD
+    Xread,
+    /// XREADGROUP
+    Xreadgroup,
+    /// XCLAIM
+    Xclaim,
+    /// XAUTOCLAIM
+    Xautoclaim,
+    /// XRANGE, XREVRANGE
+    Xrange,
+    /// XACK
+    Xack,
+    /// XACKDEL
+    Xackdel,
+    /// XNACK
+    Xnack,
+    /// MULTI
+    Multi,
+    /// EXEC
+    Exec,
+    /// DISCARD
+    Discard,
+    /// SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE
+    Subscribe(Channels),
+    /// UNSUBSCRIBE, PUNSUBSCRIBE, SUNSUBSCRIBE
+    Unsubscribe(Channels),
+    /// HELLO
+    Hello,
+    /// AUTH
+    Auth,
+    /// RESET
+    Reset,
+    /// SELECT
+    Select,
+    /// CLIENT, of which only CLIENT REPLY matters
+    Client,
+    /// MONITOR: from here on the server speaks when it likes
+    Monitor,
+    /// SYNC, PSYNC, REPLCONF: a replica
+    Replication,
+    /// `POST`, `Host:`: the server takes it for an attack and closes
+    Http,
+}
+
+/// The three kinds of subscriptions, which are counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    /// SUBSCRIBE
+    Plain,
+    /// PSUBSCRIBE
+    Pattern,
+    /// SSUBSCRIBE
+    Shard,
+}
+
+impl Kind {
+    /// Classifies a command's name, in any case.
+    #[inline]
+    #[must_use]
+    pub fn of(name: &[u8]) -> Self {
+        // The common ones first: a GET is told from all others by its length and first letter.
+        let Some(first) = name.first().map(u8::to_ascii_uppercase) else {
+            return Self::Other;
+        };
+        let is = |word: &[u8]| name.eq_ignore_ascii_case(word);
+        match (first, name.len()) {
+            (b'X', 4) if is(b"XADD") => Self::Xadd,
+            (b'X', 4) if is(b"XACK") => Self::Xack,
+            (b'X', 5) if is(b"XREAD") => Self::Xread,
+            (b'X', 5) if is(b"XNACK") => Self::Xnack,
+            (b'X', 6) if is(b"XCLAIM") => Self::Xclaim,
+            (b'X', 6) if is(b"XRANGE") => Self::Xrange,
+            (b'X', 7) if is(b"XACKDEL") => Self::Xackdel,
+            (b'X', 9) if is(b"XREVRANGE") => Self::Xrange,
+            (b'X', 10) if is(b"XREADGROUP") => Self::Xreadgroup,
+            (b'X', 10) if is(b"XAUTOCLAIM") => Self::Xautoclaim,
+            (b'A', 4) if is(b"AUTH") => Self::Auth,
+            (b'C', 6) if is(b"CLIENT") => Self::Client,
+            (b'D', 7) if is(b"DISCARD") => Self::Discard,
+            (b'E', 4) if is(b"EXEC") => Self::Exec,
+            (b'H', 5) if is(b"HELLO") => Self::Hello,
+            (b'H', 5) if is(b"HOST:") => Self::Http,
+            (b'M', 5) if is(b"MULTI") => Self::Multi,
+            (b'M', 7) if is(b"MONITOR") => Self::Monitor,
+            (b'P', 4) if is(b"POST") => Self::Http,
+            (b'P', 5) if is(b"PSYNC") => Self::Replication,
+            (b'P', 10) if is(b"PSUBSCRIBE") => Self::Subscribe(Channels::Pattern),
+            (b'P', 12) if is(b"PUNSUBSCRIBE") => Self::Unsubscribe(Channels::Pattern),
+            (b'R', 5) if is(b"RESET") => Self::Reset,
+            (b'R', 8) if is(b"REPLCONF") => Self::Replication,
+            (b'S', 4) if is(b"SYNC") => Self::Replication,
+            (b'S', 6) if is(b"SELECT") => Self::Select,
+            (b'S', 9) if is(b"SUBSCRIBE") => Self::Subscribe(Channels::Plain),
+            (b'S', 10) if is(b"SSUBSCRIBE") => Self::Subscribe(Channels::Shard),
+            (b'S', 12) if is(b"SUNSUBSCRIBE") => Self::Unsubscribe(Channels::Shard),
+            (b'U', 11) if is(b"UNSUBSCRIBE") => Self::Unsubscribe(Channels::Plain),
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether the arguments must be seen, and the command therefore held until it is whole.
+    #[inline]
+    #[must_use]
+    pub fn needs_arguments(self) -> bool {
+        matches!(
+            self,
+            Self::Xadd
+                | Self::Xread
+                | Self::Xreadgroup
+                | Self::Xclaim
+                | Self::Xautoclaim
+                | Self::Xrange
+                | Self::Xack
+                | Self::Xackdel
+                | Self::Xnack
+                | Self::Select
+                | Self::Client
+        )
+    }
+
+    /// Whether the command changes the framing of replies or the state of the connection.
+    #[must_use]
+    pub fn changes_state(self) -> bool {
+        matches!(
+            self,
+            Self::Multi
+                | Self::Exec
+                | Self::Discard
+                | Self::Subscribe(_)
+                | Self::Unsubscribe(_)
+                | Self::Hello
+                | Self::Auth
+                | Self::Reset
+                | Self::Select
+        )
+    }
+
+    /// The label of `tars_proxy_commands_total`.
+    #[must_use]
+    pub fn family(self) -> &'static str {
+        match self {
+            Self::Other | Self::Http => "other",
+            Self::Xadd => "xadd",
+            Self::Xread => "xread",
+            Self::Xreadgroup => "xreadgroup",
+            Self::Xclaim => "xclaim",
+            Self::Xautoclaim => "xautoclaim",
+            Self::Xrange => "xrange",
+            Self::Xack => "xack",
+            Self::Xackdel => "xackdel",
+            Self::Xnack => "xnack",
+            Self::Multi | Self::Exec | Self::Discard => "transaction",
+            Self::Subscribe(_) | Self::Unsubscribe(_) => "pubsub",
+            Self::Hello | Self::Auth | Self::Reset | Self::Select | Self::Client => "connection",
+            Self::Monitor => "monitor",
+            Self::Replication => "replication",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_in_any_case_and_nothing_else_is() {
+        assert_eq!(Kind::of(b"xAdD"), Kind::Xadd);
+        assert_eq!(Kind::of(b"XREADGROUP"), Kind::Xreadgroup);
+        assert_eq!(Kind::of(b"psubscribe"), Kind::Subscribe(Channels::Pattern));
+        assert_eq!(
+            Kind::of(b"sunsubscribe"),
+            Kind::Unsubscribe(Channels::Shard)
+        );
+        for other in [
+            &b""[..],
+            b"GET",
+            b"XADDX",
+            b"XAD",
+            b"XDEL",
+            b"\0\0\0\0",
+            b"SELECTS",
+        ] {
+            assert_eq!(Kind::of(other), Kind::Other, "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,674 @@
+//! From the server to the client: where replies end, which request each answers, and what the messages in them say.
+//!
+//! [`Replies`] is the state of one connection's direction. Replies are paired with requests in order; what the server says
+//! unasked (pushes, messages of subscriptions) is told from them by its form. A reply that means nothing is skimmed as it
+//! streams; a short one that means something is held until it is whole; one with entries is walked, an entry at a time.
+
+pub mod entries;
+pub mod pubsub;
+pub mod skim;
+
+use std::sync::Arc;
+
+use crate::chunk::Chunk;
+use crate::deliveries::GroupKey;
+use crate::infer::Latest;
+use crate::inflight::{Again, Deliver, Inflight, Op, Reader, Settle};
+use crate::request::scan::number_line;
+use crate::request::stream_commands::How;
+use crate::request::{Context, Raw, abandon};
+use crate::trace::span::{EntryId, Outcome};
+use entries::{Step, Walk};
+use pubsub::{Push, Subscriptions};
+use skim::{Aggregate, Skim, aggregate};
+
+pub mod delivery;
+
+/// A reply that must be whole to be understood (an ID, a count, an error) is short. XACKDEL answers with a number for
+/// each ID; beyond this its answer is taken as uncertain.
+const MAX_HELD_REPLY: usize = 64 * 1024;
+
+/// State of the direction from the server to the client.
+#[derive(Debug, Default)]
+pub struct Replies {
+    stage: Stage,
+    skim: Skim,
+    /// Bytes of the held reply or entry that have been skimmed.
+    held: usize,
+    subscriptions: Subscriptions,
+    resp3: bool,
+    transaction: Option<Box<Transaction>>,
+    /// Grouped messages of replies that were read, and have not been written to the client.
+    delivered: Vec<Latest>,
+}
+
+#[derive(Debug, Default)]
+enum Stage {
+    /// At the beginning of a reply.
+    #[default]
+    Between,
+    /// Within a reply that means nothing.
+    Skip,
+    /// Within a short reply to this.
+    Hold(Op),
+    /// Within an acknowledgement of a subscription.
+    HoldAck(Push),
+    /// Within a reply with entries.
+    Walk(Box<Deliver>, Walk),
+    /// Within an entry of such a reply.
+    Entry(Box<Deliver>, Walk),
+    /// Within an entry that is larger than may be held: it passes unread.
+    Oversized(Box<Deliver>, Walk),
+    /// Behind the last entry of such a reply.
+    Rest(Box<Deliver>),
+}
+
+/// MULTI was answered with OK.
+#[derive(Debug, Default)]
+struct Transaction {
+    /// What was queued.
+    queued: Inflight,
+    /// How many commands that is.
+    commands: u64,
+    /// Within EXEC's reply: elements still to come.
+    left: Option<u64>,
+}
+
+/// What the beginning of a reply says.
+enum Begin {
+    /// More bytes are needed.
+    More,
+    /// So many bytes were consumed; go on.
+    Passed(usize),
+}
+
+impl Replies {
+    /// Reads the bytes at hand, and says how many may be written on; the others are to be kept and shown again, with what
+    /// follows them.
+    ///
+    /// # Errors
+    /// [`Raw`] if the connection is to be a raw relay from the first byte that was not consumed.
+    pub fn process(
+        &mut self,
+        chunk: &mut Chunk<'_>,
+        cx: &mut Context,
+        consumed: &mut usize,
+    ) -> Result<(), Raw> {
+        *consumed = 0;
+        loop {
+            let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
+            if buf.is_empty() {
+                return Ok(());
+            }
+            match std::mem::take(&mut self.stage) {
+                Stage::Between => match self.begin(buf, cx)? {
+                    Begin::More => return Ok(()),
+                    Begin::Passed(n) => *consumed += n,
+                },
+                Stage::Skip => {
+                    *consumed += self.skim.skip(buf)?;
+                    if !self.skim.is_done() {
+                        self.stage = Stage::Skip;
+                        return Ok(());
+                    }
+                }
+                Stage::Hold(op) => {
+                    if self.hold(buf)? {
+                        let reply = buf.get(..self.held).unwrap_or_default();
+                        self.answered(op, reply, cx);
+                        *consumed += std::mem::take(&mut self.held);
+                    } else if buf.len() > MAX_HELD_REPLY {
+                        *consumed += std::mem::take(&mut self.held);
+                        abandon(op, cx, &Outcome::Unknown);
+                        self.stage = Stage::Skip;
+                    } else {
+                        self.stage = Stage::Hold(op);
+                        return Ok(());
+                    }
+                }
+                Stage::HoldAck(push) => {
+                    if self.hold(buf)? {
+                        let reply = buf.get(..self.held).unwrap_or_default();
+                        self.acknowledged(push, reply, cx)?;
+                        *consumed += std::mem::take(&mut self.held);
+                    } else if buf.len() > MAX_HELD_REPLY {
+                        // A channel's name as long as that: its count is not worth holding it.
+                        return Err(Raw("subscription"));
+                    } else {
+                        self.stage = Stage::HoldAck(push);
+                        return Ok(());
+                    }
+                }
+                Stage::Walk(deliver, walk) => {
+                    if !self.walk(deliver, walk, chunk, consumed, cx)? {
+                        return Ok(());
+                    }
+                }
+                Stage::Entry(mut deliver, mut walk) => {
+                    let limit = cx.worker.shared.config.limits.max_message_bytes;
+                    if self.hold(buf)? {
+                        let start = *consumed;
+                        let end = start + std::mem::take(&mut self.held);
+                        self.entry(&mut deliver, start..end, chunk, cx);
+                        *consumed = end;
+                        walk.entry_done();
+                        self.stage = Stage::Walk(deliver, walk);
+                    } else if buf.len() > limit {
+                        cx.worker.shared.metrics.extracted("too_large").inc();
+                        *consumed += std::mem::take(&mut self.held);
+                        self.stage = Stage::Oversized(deliver, walk);
+                    } else {
+                        self.stage = Stage::Entry(deliver, walk);
+                        return Ok(());
+                    }
+                }
+                Stage::Oversized(deliver, mut walk) => {
+                    *consumed += self.skim.skip(buf)?;
+                    if !self.skim.is_done() {
+                        self.stage = Stage::Oversized(deliver, walk);
+                        return Ok(());
+                    }
+                    walk.entry_done();
+                    self.stage = Stage::Walk(deliver, walk);
+                }
+                Stage::Rest(mut deliver) => {
+                    *consumed += self.skim.skip(buf)?;
+                    if !self.skim.is_done() {
+                        self.stage = Stage::Rest(deliver);
+                        return Ok(());
+                    }
+                    self.walked(&mut deliver, cx);
+                }
+            }
+        }
+    }
+
+    /// Whether the element that is held is whole; `held` counts its bytes.
+    fn hold(&mut self, buf: &[u8]) -> Result<bool, Raw> {
+        self.held += self.skim.skip(buf.get(self.held..).unwrap_or_default())?;
+        Ok(self.skim.is_done())
+    }
+
+    /// Begins a reply: whose is it?
+    fn begin(&mut self, buf: &[u8], cx: &mut Context) -> Result<Begin, Raw> {
+        if let Some(transaction) = &mut self.transaction
+            && let Some(left) = &mut transaction.left
+        {
+            if *left == 0 {
+                self.transaction = None;
+                return Ok(Begin::Passed(0));
+            }
+            *left -= 1;
+            let op = transaction.queued.pop().unwrap_or(Op::Plain(1));
+            return self.begin_reply(op, buf, cx);
+        }
+        match self.unasked(buf, cx)? {
+            Some(Begin::More) => return Ok(Begin::More),
+            Some(passed) => return Ok(passed),
+            None => {}
+        }
+        self.prove(buf, cx);
+        // While a transaction is open, `+QUEUED` puts off what the reply means until EXEC.
+        if self.transaction.is_some() && buf.first() == Some(&b'+') {
+            const QUEUED: &[u8] = b"+QUEUED\r\n";
+            if buf.len() < QUEUED.len() && QUEUED.starts_with(buf) {
+                return Ok(Begin::More);
+            }
+            if buf.starts_with(QUEUED) {
+                let op = cx.inflight.pop().ok_or(Raw("unexpected_reply"))?;
+                if matches!(
+                    op,
+                    Op::Subscribe(..)
+                        | Op::Unsubscribe(..)
+                        | Op::ReplyOff
+                        | Op::ReplySkip
+                        | Op::Raw(_)
+                ) {
+                    return Err(Raw("state_in_multi"));
+                }
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.commands += 1;
+                    match op {
+                        Op::Plain(_) => transaction.queued.push_plain(),
+                        op => transaction.queued.push(op),
+                    }
+                }
+                return Ok(Begin::Passed(QUEUED.len()));
+            }
+        }
+        match cx.inflight.front() {
+            None => return Err(Raw("unexpected_reply")),
+            Some(Op::Raw(reason)) => return Err(Raw(reason)),
+            Some(Op::Plain(_)) => {}
+            Some(Op::ReplyOff) if buf.first() == Some(&b'-') => {
+                return Err(Raw("client_reply_refused"));
+            }
+            Some(Op::ReplySkip) if refused(buf) => return Err(Raw("client_reply_refused")),
+            Some(Op::ReplyOff | Op::ReplySkip) => {
+                cx.inflight.pop();
+                return Ok(Begin::Passed(0));
+            }
+            Some(Op::Subscribe(..) | Op::Unsubscribe(..)) if buf.first() != Some(&b'-') => {
+                return Err(Raw("subscription"));
+            }
+            Some(_) => {}
+        }
+        let op = cx.inflight.pop().ok_or(Raw("unexpected_reply"))?;
+        self.begin_reply(op, buf, cx)
+    }
+
+    /// Begins the reply to `op`.
+    fn begin_reply(&mut self, op: Op, buf: &[u8], cx: &mut Context) -> Result<Begin, Raw> {
+        let error = buf.first() == Some(&b'-') || buf.first() == Some(&b'!');
+        match op {
+            Op::Deliver(deliver) if !error => {
+                self.stage = Stage::Walk(deliver, Walk::new(entries::Shape::Entries));
+                if let Stage::Walk(deliver, walk) = &mut self.stage {
+                    *walk = Walk::new(deliver.shape);
+                }
+            }
+            Op::Send(_)
+            | Op::Count(_)
+            | Op::Settle(_)
+            | Op::Auth
+            | Op::Multi
+            | Op::Discard
+            | Op::Reset
+            | Op::Select(_) => {
+                self.skim.start();
+                self.stage = Stage::Hold(op);
+            }
+            Op::Exec if !error => return self.exec(buf, cx),
+            Op::Exec => {
+                self.end_transaction(cx);
+                self.skip_one();
+            }
+            Op::Hello => {
+                if !error {
+                    self.resp3 = buf.first() == Some(&b'%');
+                    cx.authenticated = true;
+                }
+                self.skip_one();
+            }
+            _ => self.skip_one(),
+        }
+        Ok(Begin::Passed(0))
+    }
+
+    fn skip_one(&mut self) {
+        self.skim.start();
+        self.stage = Stage::Skip;
+    }
+
+    /// EXEC's reply: its elements are the replies to what was queued.
+    fn exec(&mut self, buf: &[u8], cx: &mut Context) -> Result<Begin, Raw> {
+        let Some((header, line)) = aggregate(buf)? else {
+            // Not whole yet: ask again with more bytes.
+            return self.exec_incomplete(cx);
+        };
+        let queued = self
+            .transaction
+            .as_ref()
+            .map(|transaction| transaction.commands);
+        match (header, queued) {
+            (Aggregate::List(n), Some(queued)) if n == queued => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.left = Some(n);
+                }
+                Ok(Begin::Passed(line))
+            }
+            (Aggregate::List(_), _) => Err(Raw("exec_mismatch")),
+            (Aggregate::Null, _) => {
+                self.end_transaction(cx);
+                Ok(Begin::Passed(line))
+            }
+            _ => {
+                self.end_transaction(cx);
+                self.skip_one();
+                Ok(Begin::Passed(0))
+            }
+        }
+    }
+
+    #[allow(clippy::unused_self)]
+    fn exec_incomplete(&mut self, cx: &mut Context) -> Result<Begin, Raw> {
+        cx.inflight.push_front(Op::Exec);
+        Ok(Begin::More)
+    }
+
+    /// The transaction came to nothing.
+    fn end_transaction(&mut self, cx: &mut Context) {
+        if let Some(mut transaction) = self.transaction.take() {
+            for op in transaction.queued.drain() {
+                abandon(op, cx, &Outcome::NotSent);
+            }
+        }
+    }
+
+    /// Any answer but an error shows that the server takes commands from this connection; `-NOAUTH` that it would not
+    /// from a new one.
+    fn prove(&mut self, buf: &[u8], cx: &mut Context) {
+        if cx.authenticated {
+            return;
+        }
+        if buf.starts_with(b"-NOAUTH") {
+            cx.listener.upstream.set_open(false);
+        } else if buf.first() != Some(&b'-')
+            && !matches!(
+                cx.inflight.front(),
+                None | Some(Op::Reset | Op::ReplyOff | Op::ReplySkip | Op::Raw(_))
+            )
+        {
+            cx.authenticated = true;
+        }
+    }
+
+    /// A short reply is whole.
+    fn answered(&mut self, op: Op, reply: &[u8], cx: &mut Context) {
+        let error = error_code(reply);
+        match op {
+            Op::Send(mut send) => {
+                send.span.end = cx.now.max(send.span.start);
+                send.span.outcome = match (error, bulk_id(reply)) {
+                    (Some(code), _) => Outcome::Error(code.into()),
+                    (None, Some(id)) => {
+                        send.span.message = Some(id);
+                        send.stream.sent.inc();
+                        Outcome::Done
+                    }
+                    (None, None) => Outcome::NotSent,
+                };
+                cx.worker.finish(send.span);
+            }
+            Op::Count(stream) if bulk_id(reply).is_some() => stream.sent.inc(),
+            Op::Settle(settle) if error.is_none() => settled(&settle, reply, cx),
+            Op::Auth => cx.authenticated |= error.is_none(),
+            Op::Multi if error.is_none() => self.transaction = Some(Box::default()),
+            Op::Discard if error.is_none() => self.end_transaction(cx),
+            Op::Select(database) if error.is_none() => cx.database = database,
+            Op::Reset if error.is_none() => {
+                self.end_transaction(cx);
+                self.resp3 = false;
+                self.subscriptions = Subscriptions::default();
+                cx.database = 0;
+                cx.authenticated = false;
+            }
+            _ => {}
+        }
+    }
+
+    /// What the server says without being asked: pushes, and in RESP2 the messages of subscriptions. None if it is a
+    /// reply.
+    fn unasked(&mut self, buf: &[u8], cx: &mut Context) -> Result<Option<Begin>, Raw> {
+        let subscribing = matches!(
+            cx.inflight.front(),
+            Some(Op::Subscribe(..) | Op::Unsubscribe(..))
+        );
+        let push = buf.first() == Some(&b'>');
+        let listening =
+            !self.resp3 && buf.first() == Some(&b'*') && (subscribing || self.subscriptions.any());
+        if !push && !listening {
+            return Ok(None);
+        }
+        let Some(push) = pubsub::classify(buf)? else {
+            return Ok(Some(Begin::More));
+        };
+        match push {
+            Push::Acknowledge { .. } => {
+                self.skim.start();
+                self.stage = Stage::HoldAck(push);
+                Ok(Some(Begin::Passed(0)))
+            }
+            Push::Message => {
+                self.skip_one();
+                Ok(Some(Begin::Passed(0)))
+            }
+            Push::Other if buf.first() == Some(&b'>') => {
+                self.skip_one();
+                Ok(Some(Begin::Passed(0)))
+            }
+            Push::Other => Ok(None),
+        }
+    }
+
+    /// A subscription was acknowledged: perhaps the one that was asked for.
+    fn acknowledged(&mut self, push: Push, reply: &[u8], cx: &mut Context) -> Result<(), Raw> {
+        let Push::Acknowledge {
+            channels,
+            subscribed,
+        } = push
+        else {
+            return Ok(());
+        };
+        let before = self.subscriptions.of(channels);
+        let count = pubsub::count(reply).ok_or(Raw("subscription"))?;
+        self.subscriptions.update(channels, count);
+        let done = match cx.inflight.front() {
+            Some(Op::Subscribe(asked, left)) if subscribed && *asked == channels => {
+                *left -= 1;
+                *left == 0
+            }
+            Some(Op::Unsubscribe(asked, left)) if !subscribed && *asked == channels => {
+                if *left == 0 {
+                    // Without arguments: one for each there is, and one that says so if there is none.
+                    *left = u32::try_from(before.max(1)).unwrap_or(u32::MAX);
+                }
+                *left -= 1;
+                *left == 0
+            }
+            // Unasked: a slot moved away, and its shard channels with it.
+            _ => false,
+        };
+        if done {
+            cx.inflight.pop();
+        }
+        Ok(())
+    }
+
+    /// The grouped messages of replies that have been written to the client since this was last asked.
+    pub fn reached_client(&mut self) -> impl Iterator<Item = Latest> + '_ {
+        self.delivered.drain(..)
+    }
+
+    /// Whether some are waiting for that.
+    #[inline]
+    #[must_use]
+    pub fn awaits_client(&self) -> bool {
+        !self.delivered.is_empty()
+    }
+
+    /// The connection ends, or becomes a raw relay: what is under way has no answer any more.
+    pub fn abandon(&mut self, cx: &mut Context) {
+        match std::mem::take(&mut self.stage) {
+            Stage::Hold(op) => abandon(op, cx, &Outcome::Unknown),
+            Stage::Walk(mut deliver, _)
+            | Stage::Entry(mut deliver, _)
+            | Stage::Oversized(mut deliver, _)
+            | Stage::Rest(mut deliver) => {
+                self.walked(&mut deliver, cx);
+            }
+            _ => {}
+        }
+        let mut queued = self
+            .transaction
+            .take()
+            .map(|transaction| transaction.queued)
+            .unwrap_or_default();
+        let mut waiting = std::mem::take(&mut cx.inflight);
+        for op in queued.drain().chain(waiting.drain()) {
+            // A settlement without an answer settles nothing.
+            if !matches!(op, Op::Settle(_)) {
+                abandon(op, cx, &Outcome::Unknown);
+            }
+        }
+    }
+}
+
+/// Whether an error says that the command itself was refused, and not that it failed.
+fn refused(buf: &[u8]) -> bool {
+    [&b"-NOPERM"[..], b"-NOAUTH", b"-ERR unknown"]
+        .iter()
+        .any(|start| buf.starts_with(start))
+}
+
+/// The error code, `WRONGTYPE` of `-WRONGTYPE Operation against …`, if the reply is an error.
+fn error_code(reply: &[u8]) -> Option<&str> {
+    let text = match reply.split_first()? {
+        (b'-', text) => text,
+        (b'!', text) => text.get(memchr::memchr(b'\n', text)? + 1..)?,
+        _ => return None,
+    };
+    /// Codes are short words; a longer one is not a code.
+    const MAX_CODE_BYTES: usize = 32;
+    let end = text
+        .iter()
+        .position(|b| !b.is_ascii_uppercase() && !b.is_ascii_digit() && *b != b'_')?;
+    Some(
+        text.get(..end)
+            .filter(|code| !code.is_empty() && code.len() <= MAX_CODE_BYTES)
+            .and_then(|code| std::str::from_utf8(code).ok())
+            .unwrap_or("ERR"),
+    )
+}
+
+/// The ID in a reply to XADD.
+fn bulk_id(reply: &[u8]) -> Option<EntryId> {
+    let (length, line) = number_line(reply, b'$').ok()??;
+    EntryId::parse(reply.get(line..line + usize::try_from(length).ok()?)?)
+}
+
+/// The server answered a settling command.
+fn settled(settle: &Settle, reply: &[u8], cx: &mut Context) {
+    match settle.how {
+        How::AckDel => {
+            // One number for each: 1 acknowledged and deleted, 2 acknowledged and kept for other groups, -1 no such entry.
+            let Ok(Some((Aggregate::List(_), mut at))) = aggregate(reply) else {
+                return;
+            };
+            let mut outcomes = Vec::with_capacity(settle.ids.len());
+            for _ in &settle.ids {
+                let Some(Ok(Some((number, line)))) =
+                    reply.get(at..).map(|rest| number_line(rest, b':'))
+                else {
+                    return;
+                };
+                outcomes.push(if number > 0 {
+                    Outcome::Settled
+                } else {
+                    Outcome::Uncertain
+                });
+                at += line;
+            }
+            let mut outcomes = outcomes.into_iter();
+            settle_each(settle, cx, || outcomes.next().unwrap_or(Outcome::Uncertain));
+        }
+        how => {
+            let Ok(Some((count, _))) = number_line(reply, b':') else {
+                return;
+            };
+            let all = u64::try_from(count).is_ok_and(|count| count >= settle.ids.len() as u64);
+            let outcome = match how {
+                _ if !all => Outcome::Uncertain,
+                How::Release => Outcome::Released,
+                How::Fail => Outcome::Error("fail".into()),
+                How::Fatal => Outcome::Error("fatal".into()),
+                How::Ack | How::AckDel => Outcome::Settled,
+            };
+            settle_all(settle, &outcome, cx);
+        }
+    }
+}
+
+/// Ends the deliveries of all messages of a settling command alike.
+pub fn settle_all(settle: &Settle, outcome: &Outcome, cx: &mut Context) {
+    settle_each(settle, cx, || outcome.clone());
+}
+
+fn settle_each(settle: &Settle, cx: &mut Context, mut outcome: impl FnMut() -> Outcome) {
+    let key = GroupKey {
+        upstream: cx.listener.upstream.number,
+        database: cx.database,
+        stream: &settle.key,
+        group: &settle.group,
+    };
+    let mut table = cx.worker.shared.deliveries.lock();
+    let Some(group) = table.find(key) else { return };
+    let mut finished = cx.worker.finished();
+    for id in &settle.ids {
+        table.settle(group, *id, cx.now, outcome(), &mut finished);
+    }
+}
+
+impl Replies {
+    /// Goes on in a reply with entries. False if more bytes are needed.
+    fn walk(
+        &mut self,
+        mut deliver: Box<Deliver>,
+        mut walk: Walk,
+        chunk: &Chunk<'_>,
+        consumed: &mut usize,
+        cx: &mut Context,
+    ) -> Result<bool, Raw> {
+        let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
+        match walk.step(buf)? {
+            Step::More => {
+                if buf.len() > cx.worker.shared.config.limits.max_message_bytes {
+                    // A key as long as that: the reply passes unread.
+                    self.skim.start_many(walk.remaining());
+                    self.stage = Stage::Rest(deliver);
+                    return Ok(true);
+                }
+                self.stage = Stage::Walk(deliver, walk);
+                return Ok(false);
+            }
+            Step::Pass(n) => {
+                *consumed += n;
+                self.stage = Stage::Walk(deliver, walk);
+            }
+            Step::Key(n, key) => {
+                if deliver.shape == entries::Shape::Streams {
+                    self.close_batch(&mut deliver, cx);
+                    let key = buf.get(key).unwrap_or_default();
+                    deliver.stream = Some((key.into(), cx.worker.streams.get(key)));
+                }
+                *consumed += n;
+                self.stage = Stage::Walk(deliver, walk);
+            }
+            Step::Entry => {
+                self.skim.start();
+                self.stage = Stage::Entry(deliver, walk);
+            }
+            Step::Finish(0) => self.walked(&mut deliver, cx),
+            Step::Finish(left) => {
+                self.skim.start_many(left);
+                self.stage = Stage::Rest(deliver);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A reply with entries is over.
+    fn walked(&mut self, deliver: &mut Deliver, cx: &mut Context) {
+        self.close_batch(deliver, cx);
+        self.delivered.extend(deliver.seen.take());
+    }
+}
+
+/// Whether a message was delivered before, as far as the request tells.
+pub(crate) fn in_history(again: &Again, key: &[u8]) -> bool {
+    match again {
+        Again::New { history } => history.iter().any(|read| **read == *key),
+        Again::Claimed(_) => true,
+    }
+}
+
+/// A group, or its absence, as the metrics name it.
+pub(crate) fn group_label(reader: &Reader) -> Arc<str> {
+    match reader {
+        Reader::Process(member, _) | Reader::Receive(Some(member)) => member.group_name.clone(),
+        Reader::Receive(None) | Reader::Range => "".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! What is known of a stream by its key: name, rule and counters, resolved once and then looked up.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+use hashbrown::HashMap;
+use prometheus::IntCounter;
+
+use crate::config::{Deliver, Relation, Rules, Sampler};
+use crate::metrics::Metrics;
+use crate::trace::context::{SpanContext, SpanId, TraceId};
+use crate::trace::span::{Link, LinkKind};
+
+/// Names that one worker remembers. Beyond, it forgets all and begins anew: a client that makes up names costs time, not
+/// memory.
+const MAX_NAMES: usize = 4096;
+
+/// A stream, with what the rules in force say of it.
+pub struct Stream {
+    /// The key, as text: what is not UTF-8 is shown as U+FFFD.
+    pub name: Arc<str>,
+    /// False: passes as it is.
+    pub trace: bool,
+    /// What readers get.
+    pub deliver: Deliver,
+    /// How deliveries point at messages.
+    pub relation: Relation,
+    sampler: Sampler,
+    force: bool,
+    /// Messages that the server accepted.
+    pub sent: IntCounter,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a span begins: its own context, and what it hangs from.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The new span's context.
+    pub context: SpanContext,
+    /// Its parent.
+    pub parent: Option<SpanId>,
+    /// The parent that was not sampled, where a new root was forced.
+    pub links: Vec<Link>,
+}
+
+impl Stream {
+    /// Begins a span under `parent`, or a new trace, and decides whether it is sampled.
+    #[must_use]
+    pub fn start(&self, parent: Option<&SpanContext>) -> Start {
+        match parent {
+            Some(parent) if self.force && !parent.flags.sampled() => Start {
+                context: SpanContext::root(true),
+                parent: None,
+                links: vec![Link {
+                    context: *parent,
+                    kind: LinkKind::Unsampled,
+                }],
+            },
+            Some(parent) => {
+                let sampled = if self.sampler.parent_based {
+                    parent.flags.sampled()
+                } else {
+                    self.samples(parent.trace_id)
+                };
+                Start {
+                    context: parent.child(sampled),
+                    parent: Some(parent.span_id),
+                    links: Vec::new(),
+                }
+            }
+            None => Start {
+                context: self.root(),
+                parent: None,
+                links: Vec::new(),
+            },
+        }
+    }
+
+    /// Begins a new trace that points at `message` (`relation = "link"`), and follows its sampling decision.
+    #[must_use]
+    pub fn start_linked(&self, message: Option<&SpanContext>) -> Start {
+        let Some(message) = message else {
+            return self.start(None);
+        };
+        Start {
+            context: SpanContext::root(self.force || message.flags.sampled()),
+            parent: None,
+            links: vec![Link {
+                context: *message,
+                kind: LinkKind::Message,
+            }],
+        }
+    }
+
+    fn root(&self) -> SpanContext {
+        let mut root = SpanContext::root(true);
+        root.flags = root
+            .flags
+            .with_sampled(self.force || self.samples(root.trace_id));
+        root
+    }
+
+    /// OpenTelemetry's `TraceIdRatioBased`: the low 63 bits of the trace id against the ratio.
+    fn samples(&self, id: TraceId) -> bool {
+        if self.force || self.sampler.ratio >= 1.0 {
+            return true;
+        }
+        let [.., a, b, c, d, e, f, g, h] = id.to_bytes();
+        let low = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1;
+        // Ratios are between 0 and 1, so that the product fits.
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss
+        )]
+        let bound = (self.sampler.ratio.max(0.0) * (1u64 << 63) as f64) as u64;
+        low < bound
+    }
+}
+
+/// The streams and names that one worker has met.
+pub struct Streams {
+    rules: RefCell<Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>>,
+    known: RefCell<Known>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Known {
+    under: Option<Arc<Rules>>,
+    streams: HashMap<Box<[u8]>, Arc<Stream>, foldhash::fast::RandomState>,
+    names: HashMap<Box<[u8]>, Arc<str>, foldhash::fast::RandomState>,
+}
+
+impl Streams {
+    /// None known yet.
+    #[must_use]
+    pub fn new(rules: Arc<ArcSwap<Rules>>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            rules: RefCell::new(Cache::new(rules)),
+            known: RefCell::default(),
+            metrics,
+        }
+    }
+
+    /// The stream of this key, under the rules now in force.
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Arc<Stream> {
+        let mut rules = self.rules.borrow_mut();
+        let rules = rules.load();
+        let mut known = self.known.borrow_mut();
+        if !known
+            .under
+            .as_ref()
+            .is_some_and(|under| Arc::ptr_eq(under, rules))
+            || known.streams.len() >= MAX_NAMES
+        {
+            known.streams.clear();
+            known.under = Some(rules.clone());
+        }
+        if let Some(stream) = known.streams.get(key) {
+            return stream.clone();
+        }
+        let name: Arc<str> = String::from_utf8_lossy(key).into();
+        let rule = rules.rule_for(key);
+        let mut sampler = rules.sampler;
+        if let Some(ratio) = rule.sample {
+            sampler.ratio = ratio;
+        }
+        let stream = Arc::new(Stream {
+            trace: rule.trace,
+            deliver: rule.deliver,
+            relation: rules.relation,
+            sampler,
+            force: rule.force,
+            sent: self.metrics.sent(&name),
+            name,
+        });
+        known.streams.insert(key.into(), stream.clone());
+        stream
+    }
+
+    /// The name of a group or a consumer, as text.
+    #[must_use]
+    pub fn name(&self, bytes: &[u8]) -> Arc<str> {
+        let mut known = self.known.borrow_mut();
+        if let Some(name) = known.names.get(bytes) {
+            return name.clone();
+        }
+        if known.names.len() >= MAX_NAMES {
+            known.names.clear();
+        }
+        let name: Arc<str> = String::from_utf8_lossy(bytes).into();
+        known.names.insert(bytes.into(), name.clone());
+        name
+    }
+}

@@ -1,0 +1,147 @@
+//! `/traces`, the page, and `/traces.json`, what it shows.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{self, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Deserialize;
+
+use super::json::Detail;
+use super::{IdPrefix, Query, Recent};
+
+/// Traces of an answer, where nothing else was asked for, and at most.
+const LIMIT: usize = 50;
+const MAX_LIMIT: usize = 1000;
+
+/// The whole page: style and script are in it.
+const PAGE: &str = include_str!("page.html");
+
+/// What stands in the page where each answer has a number of its own.
+const NONCE: &str = "{nonce}";
+
+/// The page of recent traces and its data.
+pub fn routes(recent: Arc<Recent>) -> Router {
+    Router::new()
+        .route("/traces", get(page))
+        .route("/traces.json", get(traces))
+        .with_state(recent)
+}
+
+/// Names of streams come from whoever may write to Redis, so the browser is told to run only what is in the page, and to
+/// ask nobody but us.
+async fn page() -> Response {
+    let nonce = format!("{:016x}", fastrand::u64(..));
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; \
+         connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
+    );
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, &policy),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    (headers, PAGE.replace(NONCE, &nonce)).into_response()
+}
+
+/// What may stand after the question mark.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    /// Part of a stream's name.
+    stream: Option<String>,
+    /// A trace id, or its first digits.
+    trace: Option<String>,
+    /// Part of the name of a stream, a group or a service, or a trace id's first digits.
+    q: Option<String>,
+    /// `1`: only traces with an error.
+    errors: Option<String>,
+    /// Traces at most.
+    limit: Option<usize>,
+    /// `0`: summaries without spans.
+    spans: Option<String>,
+    /// `1`: spans with their attributes.
+    attributes: Option<String>,
+}
+
+impl Parameters {
+    fn query(self) -> Result<(Query, Detail), String> {
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let trace = given(self.trace).map(|text| {
+            IdPrefix::parse(&text)
+                .ok_or_else(|| format!("trace is `{text}`, but must be 1 to 32 hexadecimal digits"))
+        });
+        let limit = self.limit.unwrap_or(LIMIT).min(MAX_LIMIT);
+        let query = Query {
+            stream: given(self.stream),
+            trace: trace.transpose()?,
+            text: given(self.q),
+            errors: flag("errors", self.errors.as_deref())?.unwrap_or(false),
+            limit: NonZeroUsize::new(limit).ok_or("limit is 0, but must be 1 or more")?,
+        };
+        let spans = flag("spans", self.spans.as_deref())?.unwrap_or(true);
+        let attributes = flag("attributes", self.attributes.as_deref())?.unwrap_or(false);
+        let detail = match (spans, attributes) {
+            (false, _) => Detail::Summary,
+            (true, false) => Detail::Spans,
+            (true, true) => Detail::Attributes,
+        };
+        Ok((query, detail))
+    }
+}
+
+fn flag(name: &str, value: Option<&str>) -> Result<Option<bool>, String> {
+    match value {
+        None | Some("") => Ok(None),
+        Some("0" | "false") => Ok(Some(false)),
+        Some("1" | "true") => Ok(Some(true)),
+        Some(other) => Err(format!("{name} is `{other}`, but must be 0 or 1")),
+    }
+}
+
+async fn traces(
+    State(recent): State<Arc<Recent>>,
+    parameters: Result<extract::Query<Parameters>, QueryRejection>,
+    headers: HeaderMap,
+) -> Response {
+    let asked = match parameters {
+        Ok(extract::Query(parameters)) => parameters.query(),
+        Err(rejection) => Err(rejection.body_text()),
+    };
+    let (query, detail) = match asked {
+        Ok(asked) => asked,
+        Err(error) => return (StatusCode::BAD_REQUEST, error + "\n").into_response(),
+    };
+    let etag = recent.etag();
+    let headers_out = [(CACHE_CONTROL, "no-cache"), (ETAG, &etag)];
+    if headers
+        .get(IF_NONE_MATCH)
+        .is_some_and(|known| known == etag.as_str())
+    {
+        return (StatusCode::NOT_MODIFIED, headers_out).into_response();
+    }
+    match recent.answer(&query, detail) {
+        Ok(json) => {
+            let kind = [
+                (CONTENT_TYPE, "application/json"),
+                (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            ];
+            (headers_out, kind, json).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

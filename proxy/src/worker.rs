@@ -1,0 +1,253 @@
+//! What all connections of one data thread share.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::Waker;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use prometheus::IntCounter;
+use tars_sidecar::drain::Drain;
+
+use crate::config::{Config, InferParent, Rules};
+use crate::deliveries::Deliveries;
+use crate::infer;
+use crate::metrics::{Batched, Metrics};
+use crate::request::command::Kind;
+use crate::streams::Streams;
+use crate::trace::export::SpanQueue;
+use crate::trace::span::{Endpoint, Span};
+use crate::upstream::Upstream;
+
+/// What the whole process shares.
+pub struct Shared {
+    /// What the proxy was told to do.
+    pub config: Config,
+    /// The rules now in force.
+    pub rules: Arc<ArcSwap<Rules>>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What is delivered and not settled.
+    pub deliveries: Deliveries,
+    /// Where finished spans go.
+    pub spans: Arc<SpanQueue>,
+    /// The end of the process.
+    pub drain: Drain,
+    /// Client connections that may still be opened.
+    pub room: AtomicUsize,
+}
+
+/// A place where clients connect, and what stands behind it.
+pub struct Listener {
+    /// What spans say of it.
+    pub endpoint: Arc<Endpoint>,
+    /// Whether parents are inferred.
+    pub infer_parent: InferParent,
+    /// The rule of inference over all its connections.
+    pub inference: infer::Listener,
+    /// The server.
+    pub upstream: Arc<Upstream>,
+}
+
+/// The connections of a thread, to be woken when the proxy drains.
+#[derive(Default)]
+struct Wakers {
+    slots: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+/// One data thread.
+pub struct Worker {
+    /// What the whole process shares.
+    pub shared: Arc<Shared>,
+    /// Streams and names met so far.
+    pub streams: Streams,
+    /// Counters.
+    pub counters: Counters,
+    finished: RefCell<Vec<Span>>,
+    wakers: RefCell<Wakers>,
+    next_connection: Cell<u64>,
+}
+
+impl Worker {
+    /// A thread's own part. `number` makes the ids of connections differ between threads.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, number: usize) -> Self {
+        Self {
+            streams: Streams::new(shared.rules.clone(), shared.metrics.clone()),
+            counters: Counters::new(&shared.metrics),
+            finished: RefCell::default(),
+            wakers: RefCell::default(),
+            next_connection: Cell::new((number as u64) << 48),
+            shared,
+        }
+    }
+
+    /// A number that no other connection of this process has.
+    #[must_use]
+    pub fn next_connection(&self) -> u64 {
+        self.next_connection.replace(self.next_connection.get() + 1)
+    }
+
+    /// A span has ended, or is not to be.
+    #[inline]
+    pub fn finish(&self, span: Span) {
+        self.finished.borrow_mut().push(span);
+    }
+
+    /// Where ended spans are collected until [`flush`](Self::flush).
+    pub fn finished(&self) -> std::cell::RefMut<'_, Vec<Span>> {
+        self.finished.borrow_mut()
+    }
+
+    /// Hands over what was finished and counted since the last time.
+    #[inline]
+    pub fn flush(&self) {
+        let mut finished = self.finished.borrow_mut();
+        if !finished.is_empty() {
+            self.shared.spans.push_all(&mut finished);
+        }
+        self.counters.flush();
+    }
+
+    /// Whether the proxy has been told to stop.
+    #[inline]
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.shared.drain.is_draining()
+    }
+
+    /// Registers a connection to be woken by [`wake_all`](Self::wake_all).
+    #[must_use]
+    pub fn register(&self, waker: &Waker) -> usize {
+        let mut wakers = self.wakers.borrow_mut();
+        if let Some(free) = wakers.free.pop()
+            && let Some(slot) = wakers.slots.get_mut(free)
+        {
+            *slot = Some(waker.clone());
+            return free;
+        }
+        wakers.slots.push(Some(waker.clone()));
+        wakers.slots.len() - 1
+    }
+
+    /// The connection is no more.
+    pub fn unregister(&self, slot: usize) {
+        let mut wakers = self.wakers.borrow_mut();
+        if let Some(waker) = wakers.slots.get_mut(slot) {
+            *waker = None;
+            wakers.free.push(slot);
+        }
+    }
+
+    /// Wakes every connection, so that it sees that the proxy drains.
+    pub fn wake_all(&self) {
+        for waker in self.wakers.borrow().slots.iter().flatten() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Unix time in nanoseconds.
+#[inline]
+#[must_use]
+pub fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        })
+}
+
+/// Counters of the byte path, resolved once and shown once a read.
+pub struct Counters {
+    families: Vec<(&'static str, Batched)>,
+    other: Batched,
+    /// Contexts injected: none was there.
+    pub injected_new: Batched,
+    /// Contexts injected in the place of an invalid one.
+    pub injected_replaced: Batched,
+    /// Contexts injected from an envelope.
+    pub injected_envelope: Batched,
+    /// Contexts of the application's own.
+    pub found_field: Batched,
+    /// Contexts found in messages delivered, by source: field, envelope, invalid, none.
+    pub extracted: [Batched; 4],
+    /// Inferences, by scope (connection, process) and result (one, none, several).
+    pub inferences: [[Batched; 3]; 2],
+}
+
+impl Counters {
+    fn new(metrics: &Metrics) -> Self {
+        let batched = |counter: IntCounter| Batched::new(counter);
+        let families = [
+            Kind::Xadd,
+            Kind::Xread,
+            Kind::Xreadgroup,
+            Kind::Xclaim,
+            Kind::Xautoclaim,
+            Kind::Xrange,
+            Kind::Xack,
+            Kind::Xackdel,
+            Kind::Xnack,
+            Kind::Multi,
+            Kind::Subscribe(crate::request::command::Channels::Plain),
+            Kind::Hello,
+            Kind::Monitor,
+            Kind::Replication,
+        ];
+        Self {
+            families: families
+                .iter()
+                .map(|kind| (kind.family(), batched(metrics.commands(kind.family()))))
+                .collect(),
+            other: batched(metrics.commands(Kind::Other.family())),
+            injected_new: batched(metrics.injected("new")),
+            injected_replaced: batched(metrics.injected("replaced")),
+            injected_envelope: batched(metrics.injected("envelope")),
+            found_field: batched(metrics.found("field")),
+            extracted: ["field", "envelope", "invalid", "none"]
+                .map(|source| batched(metrics.extracted(source))),
+            inferences: ["connection", "process"].map(|scope| {
+                ["one", "none", "several"].map(|found| batched(metrics.inferences(scope, found)))
+            }),
+        }
+    }
+
+    /// Counts a command.
+    #[inline]
+    pub fn command(&self, kind: Kind) {
+        if kind == Kind::Other {
+            self.other.inc();
+        } else if let Some((_, counter)) = self
+            .families
+            .iter()
+            .find(|(family, _)| *family == kind.family())
+        {
+            counter.inc();
+        }
+    }
+
+    fn flush(&self) {
+        self.other.flush();
+        for (_, counter) in &self.families {
+            counter.flush();
+        }
+        for counter in [
+            &self.injected_new,
+            &self.injected_replaced,
+            &self.injected_envelope,
+            &self.found_field,
+        ] {
+            counter.flush();
+        }
+        for counter in self
+            .extracted
+            .iter()
+            .chain(self.inferences.iter().flatten())
+        {
+            counter.flush();
+        }
+    }
+}
