@@ -126,6 +126,9 @@ impl Requests {
                         return Ok(());
                     }
                     match scan::head(buf)? {
+                        Head::Incomplete if refused_at_sight(buf, cx) => {
+                            return Err(Raw("unauthenticated"));
+                        }
                         Head::Incomplete => return Ok(()),
                         Head::Empty { end } => {
                             // Servers differ in whether an empty command is the one to skip.
@@ -250,6 +253,9 @@ impl Requests {
         // How these are answered while replies are off differs between versions: who does that is on his own.
         if kind.changes_state() && self.replies != ReplyMode::On {
             return Err(Raw("state_while_replies_off"));
+        }
+        if cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies {
+            return Err(Raw("pending_replies"));
         }
         match kind {
             Kind::Multi => {
@@ -405,9 +411,10 @@ impl Requests {
         cx: &mut Context,
     ) -> Result<(), Raw> {
         let arg = |i: usize| args.get(i).map(|a| a.of(buf));
-        if cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies
-            && kind != Kind::Select
-        {
+        if cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies {
+            if kind == Kind::Select {
+                return Err(Raw("pending_replies"));
+            }
             self.expect_plain(cx);
             return Ok(());
         }
@@ -671,6 +678,14 @@ impl Requests {
             cx,
         );
     }
+}
+
+/// Whether the server will close the connection at this header already, for want of AUTH: then it must see it at once.
+fn refused_at_sight(buf: &[u8], cx: &Context) -> bool {
+    let long = |argc| argc > MAX_UNAUTHENTICATED_ARGUMENTS as i64;
+    !cx.may_be_long()
+        && cx.inflight.is_empty()
+        && matches!(scan::number_line(buf, b'*'), Ok(Some((argc, _))) if long(argc))
 }
 
 /// Splices a context into the command at `at` of the chunk.
