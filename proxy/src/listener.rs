@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tars_sidecar::address::Listener as Bound;
+use tars_sidecar::listen::Listener as Bound;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{sleep, timeout};
 
