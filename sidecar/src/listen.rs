@@ -156,7 +156,7 @@ mod tests {
         // TEST-NET-3 of RFC 5737: nobody has it.
         let error = Listener::bind(&parse("203.0.113.1:80")).unwrap_err();
         assert!(matches!(error, BindError::NotLocal(_)), "{error}");
-        let error = Listener::bind(&parse("no such host:80")).unwrap_err();
+        let error = Listener::bind(&Address::tcp("no such host", 80)).unwrap_err();
         assert!(matches!(error, BindError::Other(..)), "{error}");
         assert!(
             error
