@@ -47,7 +47,8 @@ impl Acceptor {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Socket::tcp(stream)
+                // What fails here is this client's connection, not the listening.
+                Socket::tcp(stream).map_err(|_| io::ErrorKind::ConnectionAborted.into())
             }
             Self::Unix(listener) => Ok(listener.accept().await?.0.into()),
         }
