@@ -38,7 +38,11 @@ fn registered() -> (BTreeMap<String, Metric>, BTreeSet<(String, String, String)>
     spans.counters().register(metrics.registry()).unwrap();
     let _worker = Worker::new(
         Arc::new(Shared {
-            deliveries: Deliveries::new(1, metrics.deliveries.clone(), metrics.deliveries_evicted.clone()),
+            deliveries: Deliveries::new(
+                1,
+                metrics.deliveries.clone(),
+                metrics.deliveries_evicted.clone(),
+            ),
             room: AtomicUsize::new(1),
             rules: Arc::new(ArcSwap::new(config.rules.clone())),
             metrics: metrics.clone(),
@@ -51,7 +55,11 @@ fn registered() -> (BTreeMap<String, Metric>, BTreeSet<(String, String, String)>
     metrics.raw_relay("protocol");
     metrics.skipped("rule");
     metrics.error("client");
-    let _ = (metrics.upstream_up("redis:6379"), metrics.sent(&"s".into()), metrics.group(&"s".into(), &"g".into()));
+    let _ = (
+        metrics.upstream_up("redis:6379"),
+        metrics.sent(&"s".into()),
+        metrics.group(&"s".into(), &"g".into()),
+    );
 
     let mut found = BTreeMap::new();
     let mut values = BTreeSet::new();
@@ -62,12 +70,26 @@ fn registered() -> (BTreeMap<String, Metric>, BTreeSet<(String, String, String)>
             MetricType::HISTOGRAM => "histogram",
             other => panic!("{}: {other:?}", family.name()),
         };
-        let labels = family.get_metric().iter().flat_map(|metric| metric.get_label());
-        for label in labels.clone().filter(|label| !NAMES.contains(&label.name())) {
-            values.insert((family.name().to_owned(), label.name().to_owned(), label.value().to_owned()));
+        let labels = family
+            .get_metric()
+            .iter()
+            .flat_map(|metric| metric.get_label());
+        for label in labels
+            .clone()
+            .filter(|label| !NAMES.contains(&label.name()))
+        {
+            values.insert((
+                family.name().to_owned(),
+                label.name().to_owned(),
+                label.value().to_owned(),
+            ));
         }
         let labels = labels.map(|label| label.name().to_owned()).collect();
-        let metric = Metric { kind: kind.to_owned(), labels, help: family.help().to_owned() };
+        let metric = Metric {
+            kind: kind.to_owned(),
+            labels,
+            help: family.help().to_owned(),
+        };
         found.insert(family.name().to_owned(), metric);
     }
     (found, values)
@@ -77,11 +99,24 @@ fn registered() -> (BTreeMap<String, Metric>, BTreeSet<(String, String, String)>
 fn documented(document: &str) -> BTreeMap<String, Metric> {
     let mut found = BTreeMap::new();
     for row in rows(document) {
-        if let [name, kind @ ("counter" | "gauge" | "histogram"), labels, help] = *row {
+        if let [
+            name,
+            kind @ ("counter" | "gauge" | "histogram"),
+            labels,
+            help,
+        ] = *row
+        {
             let name = quoted(name).next().unwrap().to_owned();
             let labels = quoted(labels).map(str::to_owned).collect();
-            let metric = Metric { kind: kind.to_owned(), labels, help: help.to_owned() };
-            assert!(found.insert(name.clone(), metric).is_none(), "{DOCUMENT} has {name} twice");
+            let metric = Metric {
+                kind: kind.to_owned(),
+                labels,
+                help: help.to_owned(),
+            };
+            assert!(
+                found.insert(name.clone(), metric).is_none(),
+                "{DOCUMENT} has {name} twice"
+            );
         }
     }
     found
@@ -115,8 +150,17 @@ fn sources() -> String {
     for folder in ["proxy/src", "sidecar/src"] {
         files(&root().join(folder), "rs", &mut paths);
     }
-    let kept = paths.iter().filter(|path| !path.to_string_lossy().contains("tests"));
-    kept.map(|path| read(path).split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned()).collect()
+    let kept = paths
+        .iter()
+        .filter(|path| !path.to_string_lossy().contains("tests"));
+    kept.map(|path| {
+        read(path)
+            .split("#[cfg(test)]\nmod tests {")
+            .next()
+            .unwrap()
+            .to_owned()
+    })
+    .collect()
 }
 
 #[test]
@@ -126,8 +170,14 @@ fn every_metric_is_documented_as_it_is_registered() {
     for (name, metric) in &registered {
         assert_eq!(documented.get(name), Some(metric), "{name} in {DOCUMENT}");
     }
-    let unknown: Vec<_> = documented.keys().filter(|name| !registered.contains_key(*name)).collect();
-    assert!(unknown.is_empty(), "{DOCUMENT} has what is not registered: {unknown:?}");
+    let unknown: Vec<_> = documented
+        .keys()
+        .filter(|name| !registered.contains_key(*name))
+        .collect();
+    assert!(
+        unknown.is_empty(),
+        "{DOCUMENT} has what is not registered: {unknown:?}"
+    );
 }
 
 /// A vector that nobody gives a child would be missing in the comparison above.
@@ -137,10 +187,17 @@ fn every_metric_of_the_sources_is_compared() {
     let sources = sources();
     let names = sources.split('"').filter(|text| {
         (text.starts_with("tars_proxy_") || text.starts_with("tars_stream_"))
-            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
     });
-    let missing: BTreeSet<_> = names.filter(|name| !registered.contains_key(*name)).collect();
-    assert!(missing.is_empty(), "give these a child in registered(): {missing:?}");
+    let missing: BTreeSet<_> = names
+        .filter(|name| !registered.contains_key(*name))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "give these a child in registered(): {missing:?}"
+    );
 }
 
 #[test]
@@ -162,13 +219,60 @@ fn every_label_value_is_documented_and_real() {
     }
     let request = read("proxy/src/request.rs");
     let of = |metric: &str| -> BTreeSet<&str> {
-        documented.iter().filter(|(m, ..)| m == metric).map(|(.., value)| value.as_str()).collect()
+        documented
+            .iter()
+            .filter(|(m, ..)| m == metric)
+            .map(|(.., value)| value.as_str())
+            .collect()
     };
-    let raw = sources.split("Raw(\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let raw = sources
+        .split("Raw(\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next());
     // Written as `Self(…)`.
-    assert_eq!(of("tars_proxy_raw_relays_total"), raw.chain(["protocol"]).collect());
+    assert_eq!(
+        of("tars_proxy_raw_relays_total"),
+        raw.chain(["protocol"]).collect()
+    );
     let skipped = ["skipped(", "xadd_as_it_is(", "Some(\""].map(|before| {
-        request.lines().filter(|line| line.contains(before)).filter_map(|line| line.split('"').nth(1)).collect::<BTreeSet<_>>()
+        request
+            .lines()
+            .filter(|line| line.contains(before))
+            .filter_map(|line| line.split('"').nth(1))
+            .collect::<BTreeSet<_>>()
     });
-    assert_eq!(of("tars_proxy_contexts_skipped_total"), skipped.into_iter().flatten().collect());
+    assert_eq!(
+        of("tars_proxy_contexts_skipped_total"),
+        skipped.into_iter().flatten().collect()
+    );
+}
+
+/// In alerts, tables and prose.
+#[test]
+fn every_metric_that_a_document_names_exists() {
+    let (registered, _) = registered();
+    let mut paths = vec![root().join("README.md")];
+    files(&root().join("docs"), "md", &mut paths);
+    let mut named = 0;
+    for path in paths {
+        let text = read(&path);
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for word in words.filter(|word| {
+            ["tars_proxy_", "tars_stream_", "tars_jemalloc_"]
+                .iter()
+                .any(|start| word.starts_with(start))
+        }) {
+            let name = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| word.strip_suffix(end))
+                .unwrap_or(word);
+            assert!(
+                registered.contains_key(name) || registered.contains_key(word),
+                "{}: there is no {word}",
+                path.display()
+            );
+            named += 1;
+        }
+    }
+    assert!(named > 50, "only {named} names were found");
 }
