@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use opentelemetry_sdk::Resource;
-use tars_sidecar::address::{BindError, Listener as Bound};
 use tars_sidecar::admin::{Admin, Parts};
 use tars_sidecar::drain::Drain;
+use tars_sidecar::listen::{BindError, Listener as Bound};
 use tars_sidecar::logging::LogLevel;
 use tars_sidecar::otlp;
 use tars_sidecar::readiness::Readiness;
@@ -83,10 +83,18 @@ async fn control(
     registered.map_err(|error| Error::Telemetry(error.to_string()))?;
 
     // Every socket is bound before any is served: a proxy that cannot have all of them does not start.
-    let bound = config.listeners.iter().map(|listener| Bound::bind(&(&listener.listen).into())).collect::<Result<Vec<_>, _>>()?;
-    let addresses: Vec<String> =
-        bound.iter().map(|bound| bound.local_addr().map(|address| address.to_string())).collect::<Result<_, _>>()?;
-    let recent = Arc::new(Recent::new(config.limits.max_recent_spans).listening_on(addresses.iter().cloned()));
+    let bound = config
+        .listeners
+        .iter()
+        .map(|listener| Bound::bind(&listener.listen))
+        .collect::<Result<Vec<_>, _>>()?;
+    let addresses: Vec<String> = bound
+        .iter()
+        .map(|bound| bound.local_addr().map(|address| address.to_string()))
+        .collect::<Result<_, _>>()?;
+    let recent = Arc::new(
+        Recent::new(config.limits.max_recent_spans).listening_on(addresses.iter().cloned()),
+    );
     let describe = config.describe();
     let admin = Admin::new(Parts {
         name: "tars-proxy",
@@ -97,18 +105,28 @@ async fn control(
         log_level,
     })
     .merge(recent::routes(recent.clone()))
-    .merge(axum::Router::new().route("/config", axum::routing::get(async move || axum::Json(describe))))
+    .merge(axum::Router::new().route(
+        "/config",
+        axum::routing::get(async move || axum::Json(describe)),
+    ))
     .list("/traces", "recent traces, live")
     .list("/config", "what is in force")
-    .bind(&(&config.admin).into())?;
+    .bind(&config.admin)?;
     let admin_address = admin.local_addr()?;
 
-    let otlp = otlp::OtlpSettings::from_env(&env).map_err(|error| Error::Telemetry(error.to_string()))?;
+    let otlp =
+        otlp::OtlpSettings::from_env(&env).map_err(|error| Error::Telemetry(error.to_string()))?;
     if let Some(otlp) = &otlp {
         tracing::info!(%otlp, "exporting spans");
     }
     let exporter = otlp.map(|otlp| {
-        move |service: &str| otlp.exporter(&Resource::builder().with_service_name(service.to_owned()).build())
+        move |service: &str| {
+            otlp.exporter(
+                &Resource::builder()
+                    .with_service_name(service.to_owned())
+                    .build(),
+            )
+        }
     });
     let exporting = export::spawn(settings, spans.clone(), recent, exporter);
 
@@ -156,12 +174,24 @@ async fn control(
 }
 
 /// Stops accepting, lets connections finish, ends open spans, and exports what there is: within `drain_timeout`.
-async fn stop(shared: &Arc<Shared>, bound: Vec<Bound>, threads: Vec<JoinHandle<()>>, exporting: export::Exporting) {
+async fn stop(
+    shared: &Arc<Shared>,
+    bound: Vec<Bound>,
+    threads: Vec<JoinHandle<()>>,
+    exporting: export::Exporting,
+) {
     let deadline = Instant::now() + shared.config.drain_timeout;
     let first = shared.drain.start();
-    tracing::info!(signal = first, connections = shared.metrics.connections.get(), "draining");
+    tracing::info!(
+        signal = first,
+        connections = shared.metrics.connections.get(),
+        "draining"
+    );
     drop(bound);
-    if timeout(shared.config.drain_timeout, shared.drain.finished()).await.is_err() {
+    if timeout(shared.config.drain_timeout, shared.drain.finished())
+        .await
+        .is_err()
+    {
         tracing::warn!(
             connections = shared.metrics.connections.get(),
             "drain_timeout is over: closing what is still open"
@@ -175,7 +205,9 @@ async fn stop(shared: &Arc<Shared>, bound: Vec<Bound>, threads: Vec<JoinHandle<(
     let mut ended = Vec::new();
     shared.deliveries.lock().drain(now(), &mut ended);
     shared.spans.push_all(&mut ended);
-    exporting.flush(deadline.max(Instant::now() + FLUSH_TIMEOUT)).await;
+    exporting
+        .flush(deadline.max(Instant::now() + FLUSH_TIMEOUT))
+        .await;
 }
 
 fn listeners(config: &Config, metrics: &Metrics, readiness: &Readiness) -> Vec<Arc<Listener>> {
@@ -185,11 +217,19 @@ fn listeners(config: &Config, metrics: &Metrics, readiness: &Readiness) -> Vec<A
         .iter()
         .map(|listener| {
             let address = &listener.upstream.address;
-            let known = upstreams.iter().find(|(known, _)| known == address).map(|(_, upstream)| upstream.clone());
+            let known = upstreams
+                .iter()
+                .find(|(known, _)| known == address)
+                .map(|(_, upstream)| upstream.clone());
             let upstream = known.unwrap_or_else(|| {
                 let number = u16::try_from(upstreams.len()).unwrap_or(u16::MAX);
                 let gauge = metrics.upstream_up(&address.to_string());
-                let upstream = Arc::new(Upstream::new(number, address.clone(), readiness.clone(), gauge));
+                let upstream = Arc::new(Upstream::new(
+                    number,
+                    address.clone(),
+                    readiness.clone(),
+                    gauge,
+                ));
                 upstreams.push((address.clone(), upstream.clone()));
                 upstream
             });
@@ -199,7 +239,10 @@ fn listeners(config: &Config, metrics: &Metrics, readiness: &Readiness) -> Vec<A
             };
             Arc::new(Listener {
                 endpoint: Arc::new(Endpoint {
-                    service_name: listener.service_name.clone().unwrap_or_else(|| config.service_name.clone()),
+                    service_name: listener
+                        .service_name
+                        .clone()
+                        .unwrap_or_else(|| config.service_name.clone()),
                     server_address,
                     server_port,
                     region: config.region.clone(),
@@ -215,7 +258,10 @@ fn listeners(config: &Config, metrics: &Metrics, readiness: &Readiness) -> Vec<A
 fn distinct(listeners: &[Arc<Listener>]) -> Vec<Arc<Upstream>> {
     let mut upstreams: Vec<Arc<Upstream>> = Vec::new();
     for listener in listeners {
-        if !upstreams.iter().any(|known| Arc::ptr_eq(known, &listener.upstream)) {
+        if !upstreams
+            .iter()
+            .any(|known| Arc::ptr_eq(known, &listener.upstream))
+        {
             upstreams.push(listener.upstream.clone());
         }
     }
@@ -233,21 +279,26 @@ fn spawn_workers(
             let acceptors = {
                 // A socket is registered with the event loop of the runtime that is entered.
                 let _entered = runtime.enter();
-                bound.iter().map(Acceptor::new).collect::<io::Result<Vec<_>>>()?
+                bound
+                    .iter()
+                    .map(Acceptor::new)
+                    .collect::<io::Result<Vec<_>>>()?
             };
             let (shared, listeners) = (shared.clone(), listeners.to_vec());
-            std::thread::Builder::new().name(format!("data-{number}")).spawn(move || {
-                let worker = Rc::new(Worker::new(shared.clone(), number));
-                let local = LocalSet::new();
-                for (acceptor, listener) in acceptors.into_iter().zip(listeners) {
-                    local.spawn_local(serve(acceptor, listener, worker.clone()));
-                }
-                local.block_on(&runtime, async {
-                    shared.drain.started().await;
-                    worker.wake_all();
-                    shared.drain.finished().await;
-                });
-            })
+            std::thread::Builder::new()
+                .name(format!("data-{number}"))
+                .spawn(move || {
+                    let worker = Rc::new(Worker::new(shared.clone(), number));
+                    let local = LocalSet::new();
+                    for (acceptor, listener) in acceptors.into_iter().zip(listeners) {
+                        local.spawn_local(serve(acceptor, listener, worker.clone()));
+                    }
+                    local.block_on(&runtime, async {
+                        shared.drain.started().await;
+                        worker.wake_all();
+                        shared.drain.finished().await;
+                    });
+                })
         })
         .collect()
 }
@@ -259,23 +310,34 @@ async fn expire(shared: Arc<Shared>) {
     let mut ended = Vec::new();
     loop {
         ticks.tick().await;
-        let timeout = u64::try_from(shared.rules.load().process_timeout.as_nanos()).unwrap_or(u64::MAX);
+        let timeout =
+            u64::try_from(shared.rules.load().process_timeout.as_nanos()).unwrap_or(u64::MAX);
         let now = now();
-        shared.deliveries.lock().expire(now.saturating_sub(timeout), now, &mut ended);
+        shared
+            .deliveries
+            .lock()
+            .expire(now.saturating_sub(timeout), now, &mut ended);
         shared.spans.push_all(&mut ended);
     }
 }
 
 fn reloaded(reloaded: Result<Reloaded, ConfigError>, shared: &Shared) {
     match reloaded {
-        Ok(Reloaded { rules, restart, warnings }) => {
+        Ok(Reloaded {
+            rules,
+            restart,
+            warnings,
+        }) => {
             for warning in warnings {
                 tracing::warn!("{warning}");
             }
             shared.rules.store(rules);
             tracing::info!("configuration reloaded");
             if !restart.is_empty() {
-                tracing::warn!(settings = restart.join(", "), "changed in the configuration, but not in force before a restart");
+                tracing::warn!(
+                    settings = restart.join(", "),
+                    "changed in the configuration, but not in force before a restart"
+                );
             }
         }
         Err(error) => tracing::error!("{error}; the configuration in force stays"),

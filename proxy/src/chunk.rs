@@ -18,7 +18,12 @@ impl<'a> Chunk<'a> {
     /// Around the bytes read; `out` is scratch space.
     pub fn new(work: &'a mut [u8], out: &'a mut Vec<u8>) -> Self {
         out.clear();
-        Self { work, out, copied: 0, edited: false }
+        Self {
+            work,
+            out,
+            copied: 0,
+            edited: false,
+        }
     }
 
     /// All bytes, as they were read.
@@ -31,7 +36,8 @@ impl<'a> Chunk<'a> {
     /// Replaces a range; ranges come in ascending order.
     pub fn splice(&mut self, range: Range<usize>, with: &[u8]) {
         debug_assert!(range.start >= self.copied);
-        self.out.extend_from_slice(self.work.get(self.copied..range.start).unwrap_or_default());
+        self.out
+            .extend_from_slice(self.work.get(self.copied..range.start).unwrap_or_default());
         self.out.extend_from_slice(with);
         self.copied = range.end;
         self.edited = true;
@@ -39,7 +45,12 @@ impl<'a> Chunk<'a> {
 
     /// Hands over the bytes together with a function that splices into what will be written instead of them.
     pub fn split(&mut self) -> (&[u8], impl FnMut(Range<usize>, &[u8])) {
-        let Self { work, out, copied, edited } = self;
+        let Self {
+            work,
+            out,
+            copied,
+            edited,
+        } = self;
         let work: &[u8] = work;
         (work, move |range: Range<usize>, with: &[u8]| {
             out.extend_from_slice(work.get(*copied..range.start).unwrap_or_default());
@@ -62,7 +73,8 @@ impl<'a> Chunk<'a> {
         if !self.edited {
             return self.work.get(..consumed).unwrap_or_default();
         }
-        self.out.extend_from_slice(self.work.get(self.copied..consumed).unwrap_or_default());
+        self.out
+            .extend_from_slice(self.work.get(self.copied..consumed).unwrap_or_default());
         self.out
     }
 }

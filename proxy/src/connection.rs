@@ -109,7 +109,13 @@ struct Telemetry {
 impl Connection {
     /// Joins a client to a server.
     #[must_use]
-    pub fn new(worker: Rc<Worker>, listener: Arc<Listener>, client: Socket, server: Socket, connected: Connected) -> Self {
+    pub fn new(
+        worker: Rc<Worker>,
+        listener: Arc<Listener>,
+        client: Socket,
+        server: Socket,
+        connected: Connected,
+    ) -> Self {
         let raw = !worker.shared.config.trace;
         Self {
             client,
@@ -139,13 +145,27 @@ impl Connection {
 
     /// From the client to the server, until one of them has to be waited for.
     fn poll_up(&mut self, task: &mut TaskContext<'_>) -> Poll<Result<(), Error>> {
-        let Self { client, server, up, telemetry: Telemetry { requests, raw_up, cx, .. }, .. } = self;
+        let Self {
+            client,
+            server,
+            up,
+            telemetry:
+                Telemetry {
+                    requests,
+                    raw_up,
+                    cx,
+                    ..
+                },
+            ..
+        } = self;
         loop {
             ready!(up.poll_flush(server, task)).map_err(Error::of(Side::Server))?;
             match up.end {
                 End::Open => {}
                 End::Read => {
-                    ready!(server.poll_shutdown(task)).or_else(ignore_not_connected).map_err(Error::of(Side::Server))?;
+                    ready!(server.poll_shutdown(task))
+                        .or_else(ignore_not_connected)
+                        .map_err(Error::of(Side::Server))?;
                     up.end = End::Told;
                 }
                 End::Told => return Poll::Ready(Ok(())),
@@ -169,8 +189,20 @@ impl Connection {
 
     /// From the server to the client, until one of them has to be waited for.
     fn poll_down(&mut self, task: &mut TaskContext<'_>) -> Poll<Result<(), Error>> {
-        let Self { client, server, down, telemetry, .. } = self;
-        let Telemetry { replies, raw_up, raw_down, cx, .. } = telemetry;
+        let Self {
+            client,
+            server,
+            down,
+            telemetry,
+            ..
+        } = self;
+        let Telemetry {
+            replies,
+            raw_up,
+            raw_down,
+            cx,
+            ..
+        } = telemetry;
         loop {
             ready!(down.poll_flush(client, task)).map_err(Error::of(Side::Client))?;
             if replies.awaits_client() {
@@ -182,7 +214,9 @@ impl Connection {
             match down.end {
                 End::Open => {}
                 End::Read => {
-                    ready!(client.poll_shutdown(task)).or_else(ignore_not_connected).map_err(Error::of(Side::Client))?;
+                    ready!(client.poll_shutdown(task))
+                        .or_else(ignore_not_connected)
+                        .map_err(Error::of(Side::Client))?;
                     down.end = End::Told;
                 }
                 End::Told => return Poll::Ready(Ok(())),
@@ -216,14 +250,22 @@ impl Connection {
 
 /// The other side may be gone already when it is told.
 fn ignore_not_connected(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotConnected { Ok(()) } else { Err(error) }
+    if error.kind() == io::ErrorKind::NotConnected {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
 impl Pump {
     /// Writes what is pending.
     #[inline]
     fn poll_flush(&mut self, to: &mut Socket, task: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.pending.get(self.written..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = self
+            .pending
+            .get(self.written..)
+            .filter(|rest| !rest.is_empty())
+        {
             match ready!(to.poll_write(task, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 n => self.written += n,
@@ -302,7 +344,10 @@ impl Pump {
             }
             match failed {
                 Some(error) => Poll::Ready(Err(Error::of(Side::Server)(error))),
-                None => Poll::Ready(Ok(Pumped { bytes: n as u64, since })),
+                None => Poll::Ready(Ok(Pumped {
+                    bytes: n as u64,
+                    since,
+                })),
             }
         })
     }
@@ -318,7 +363,9 @@ impl Future for Connection {
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let worker = this.telemetry.cx.worker.clone();
-        this.telemetry.waker.get_or_insert_with(|| worker.register(task.waker()));
+        this.telemetry
+            .waker
+            .get_or_insert_with(|| worker.register(task.waker()));
         let up = this.poll_up(task);
         let down = this.poll_down(task);
         worker.flush();
@@ -355,7 +402,9 @@ impl Connection {
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        let Self { replies, cx, waker, .. } = self;
+        let Self {
+            replies, cx, waker, ..
+        } = self;
         cx.now = worker::now();
         replies.abandon(cx);
         cx.listener.inference.closed(cx.connection);
@@ -373,6 +422,10 @@ mod tests {
     /// What ten thousand idle connections multiply.
     #[test]
     fn a_connection_is_small() {
-        assert!(size_of::<Connection>() <= 1024, "{} bytes", size_of::<Connection>());
+        assert!(
+            size_of::<Connection>() <= 1024,
+            "{} bytes",
+            size_of::<Connection>()
+        );
     }
 }

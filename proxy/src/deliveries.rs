@@ -177,7 +177,9 @@ impl Table {
     #[must_use]
     pub fn find(&mut self, key: GroupKey<'_>) -> Option<GroupRef> {
         key.write(&mut self.scratch);
-        self.group_index.get(self.scratch.as_slice()).map(|group| GroupRef(*group))
+        self.group_index
+            .get(self.scratch.as_slice())
+            .map(|group| GroupRef(*group))
     }
 
     /// The group of this key; `metrics` makes its counters if it is new.
@@ -189,7 +191,11 @@ impl Table {
             self.forget_idle_groups();
         }
         let key: Box<[u8]> = self.scratch.as_slice().into();
-        let group = Group { key: key.clone(), metrics: metrics(), live: 0 };
+        let group = Group {
+            key: key.clone(),
+            metrics: metrics(),
+            live: 0,
+        };
         let at = if let Some(at) = self.free_groups.pop()
             && let Some(free) = self.groups.get_mut(at as usize)
         {
@@ -204,7 +210,12 @@ impl Table {
     }
 
     fn forget_idle_groups(&mut self) {
-        let Self { groups, group_index, free_groups, .. } = self;
+        let Self {
+            groups,
+            group_index,
+            free_groups,
+            ..
+        } = self;
         group_index.retain(|_, at| {
             let idle = groups.get(*at as usize).is_none_or(|group| group.live == 0);
             if idle {
@@ -244,7 +255,10 @@ impl Table {
             group.metrics.delivered.inc();
             if again {
                 group.metrics.redelivered.inc();
-            } else if let Some(age) = (now / 1_000_000).checked_sub(id.ms).filter(|age| *age < MAX_AGE_MS) {
+            } else if let Some(age) = (now / 1_000_000)
+                .checked_sub(id.ms)
+                .filter(|age| *age < MAX_AGE_MS)
+            {
                 #[allow(clippy::cast_precision_loss)]
                 group.metrics.delivery.observe(age as f64 / 1e3);
             }
@@ -261,7 +275,10 @@ impl Table {
         let at = if let Some(at) = self.free_slots.pop()
             && let Some(free) = self.slots.get_mut(at as usize)
         {
-            *free = Slot { generation: free.generation.wrapping_add(1), ..slot };
+            *free = Slot {
+                generation: free.generation.wrapping_add(1),
+                ..slot
+            };
             at
         } else {
             self.slots.push(slot);
@@ -273,23 +290,44 @@ impl Table {
         }
         self.newest = at;
         self.index.insert((group.0, id), at);
-        self.gauge.set(i64::try_from(self.index.len()).unwrap_or(i64::MAX));
-        Token { slot: at, generation: self.slots.get(at as usize).map_or(0, |slot| slot.generation) }
+        self.gauge
+            .set(i64::try_from(self.index.len()).unwrap_or(i64::MAX));
+        Token {
+            slot: at,
+            generation: self
+                .slots
+                .get(at as usize)
+                .map_or(0, |slot| slot.generation),
+        }
     }
 
     /// A message without a `process` span was delivered (NOACK, no group): it is counted only.
     pub fn count_delivered(&self, group: GroupRef, id: EntryId, now: u64) {
-        let Some(group) = self.groups.get(group.0 as usize) else { return };
+        let Some(group) = self.groups.get(group.0 as usize) else {
+            return;
+        };
         group.metrics.delivered.inc();
-        if let Some(age) = (now / 1_000_000).checked_sub(id.ms).filter(|age| *age < MAX_AGE_MS) {
+        if let Some(age) = (now / 1_000_000)
+            .checked_sub(id.ms)
+            .filter(|age| *age < MAX_AGE_MS)
+        {
             #[allow(clippy::cast_precision_loss)]
             group.metrics.delivery.observe(age as f64 / 1e3);
         }
     }
 
     /// A message was settled. False if its delivery is not known here.
-    pub fn settle(&mut self, group: GroupRef, id: EntryId, now: u64, outcome: Outcome, out: &mut Vec<Span>) -> bool {
-        let Some(slot) = self.index.get(&(group.0, id)).copied() else { return false };
+    pub fn settle(
+        &mut self,
+        group: GroupRef,
+        id: EntryId,
+        now: u64,
+        outcome: Outcome,
+        out: &mut Vec<Span>,
+    ) -> bool {
+        let Some(slot) = self.index.get(&(group.0, id)).copied() else {
+            return false;
+        };
         self.end(slot, now, outcome, out);
         true
     }
@@ -306,15 +344,18 @@ impl Table {
     /// Whether the delivery is unsettled, and nothing that would settle it has been sent.
     #[must_use]
     pub fn is_open(&self, token: Token) -> bool {
-        self.slots
-            .get(token.slot as usize)
-            .is_some_and(|slot| slot.generation == token.generation && slot.attempt.is_some() && !slot.settling)
+        self.slots.get(token.slot as usize).is_some_and(|slot| {
+            slot.generation == token.generation && slot.attempt.is_some() && !slot.settling
+        })
     }
 
     /// Ends every delivery that began before `before`: they come in the order of their ages.
     pub fn expire(&mut self, before: u64, now: u64, out: &mut Vec<Span>) {
         while let Some(slot) = self.slots.get(self.oldest as usize)
-            && slot.attempt.as_ref().is_none_or(|attempt| attempt.start < before)
+            && slot
+                .attempt
+                .as_ref()
+                .is_none_or(|attempt| attempt.start < before)
         {
             self.end(self.oldest, now, Outcome::Timeout, out);
         }
@@ -340,9 +381,13 @@ impl Table {
     }
 
     fn end(&mut self, at: u32, now: u64, outcome: Outcome, out: &mut Vec<Span>) {
-        let Some(slot) = self.slots.get_mut(at as usize) else { return };
+        let Some(slot) = self.slots.get_mut(at as usize) else {
+            return;
+        };
         let (group, id, older, newer) = (slot.group, slot.id, slot.older, slot.newer);
-        let Some(attempt) = slot.attempt.take() else { return };
+        let Some(attempt) = slot.attempt.take() else {
+            return;
+        };
         match self.slots.get_mut(older as usize) {
             Some(older) => older.newer = newer,
             None => self.oldest = newer,
@@ -353,7 +398,8 @@ impl Table {
         }
         self.index.remove(&(group, id));
         self.free_slots.push(at);
-        self.gauge.set(i64::try_from(self.index.len()).unwrap_or(i64::MAX));
+        self.gauge
+            .set(i64::try_from(self.index.len()).unwrap_or(i64::MAX));
         if let Some(group) = self.groups.get_mut(group as usize) {
             group.live = group.live.saturating_sub(1);
             group.metrics.ended(match &outcome {
@@ -363,7 +409,10 @@ impl Table {
             });
             if matches!(outcome, Outcome::Settled | Outcome::Uncertain) {
                 #[allow(clippy::cast_precision_loss)]
-                group.metrics.processing.observe(now.saturating_sub(attempt.start) as f64 / 1e9);
+                group
+                    .metrics
+                    .processing
+                    .observe(now.saturating_sub(attempt.start) as f64 / 1e9);
             }
         }
         out.extend(attempt.finish(id, now, outcome));

@@ -47,7 +47,10 @@ impl Error {
 
     /// The same error seen from the other direction.
     pub(crate) fn swapped(self) -> Self {
-        Self { side: self.side.other(), ..self }
+        Self {
+            side: self.side.other(),
+            ..self
+        }
     }
 
     /// Whether the side broke the connection off: that is how clients and servers end, and no fault.
@@ -55,7 +58,10 @@ impl Error {
     pub fn is_reset(&self) -> bool {
         matches!(
             self.source.kind(),
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted | io::ErrorKind::NotConnected
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::NotConnected
         )
     }
 }

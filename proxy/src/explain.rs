@@ -194,6 +194,9 @@ fn explain_streams(
                 (decide::payload_bytes(&fields), decision)
             })),
             // The server's answer about this stream; the connection is as good as before.
+            Err(client::Error::Refused(why)) if why.starts_with("NOAUTH") => {
+                line.error = Some(format!("{why} Give the password in REDISCLI_AUTH."));
+            }
             Err(client::Error::Refused(why)) => line.error = Some(why),
             Err(error) => return Err(error),
         }

@@ -80,7 +80,10 @@ impl Connection {
     pub fn read_sent(&mut self, id: u64, listener: &Listener) -> Order {
         self.latest = None;
         self.reads += 1;
-        Order { connection: self.reads, listener: listener.read_sent(id) }
+        Order {
+            connection: self.reads,
+            listener: listener.read_sent(id),
+        }
     }
 
     /// A reply with grouped messages has reached the client.
@@ -142,17 +145,20 @@ impl Listener {
     #[must_use]
     pub fn find(&self, deliveries: &Deliveries) -> Found {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(newest) = state.newest else { return Found::None };
+        let Some(newest) = state.newest else {
+            return Found::None;
+        };
         let found = find(state.latest.get(&newest), deliveries);
         if matches!(found, Found::One(..)) {
             // What is settled by now is forgotten on the way, so that it is passed over only once.
             let mut settled = Vec::new();
             let table = deliveries.lock();
             let several = state.latest.iter().any(|(connection, other)| {
-                *connection != newest && (table.is_open(other.token) || {
-                    settled.push(*connection);
-                    false
-                })
+                *connection != newest
+                    && (table.is_open(other.token) || {
+                        settled.push(*connection);
+                        false
+                    })
             });
             for connection in settled {
                 state.latest.remove(&connection);

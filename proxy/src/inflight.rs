@@ -214,7 +214,9 @@ mod tests {
         queue.push(Op::Multi);
         queue.push_plain();
         assert_eq!(queue.len(), 3);
-        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|op| matches!(op, Op::Plain(1))).collect();
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop())
+            .map(|op| matches!(op, Op::Plain(1)))
+            .collect();
         assert_eq!(order, [true, true, false, true]);
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tars_sidecar::address::Listener as Bound;
+use tars_sidecar::listen::Listener as Bound;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{sleep, timeout};
 
@@ -91,7 +91,9 @@ impl Place {
     fn take(shared: &Arc<Shared>) -> Option<Self> {
         shared
             .room
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(1))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| {
+                room.checked_sub(1)
+            })
             .ok()
             .map(|_| {
                 shared.metrics.connections.inc();

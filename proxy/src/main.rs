@@ -61,7 +61,12 @@ fn serve(flags: &Flags, env: &Environment) -> io::Result<u8> {
         tracing::warn!("{warning}");
     }
     let reload = |current: &Config| config::reload(flags, env, current);
-    match app::run(config, log_level, |name| env.get(name).map(str::to_owned), reload) {
+    match app::run(
+        config,
+        log_level,
+        |name| env.get(name).map(str::to_owned),
+        reload,
+    ) {
         Ok(()) => Ok(0),
         Err(error) => refuse(&error),
     }
@@ -69,5 +74,5 @@ fn serve(flags: &Flags, env: &Environment) -> io::Result<u8> {
 
 /// One clear sentence, and the exit code for what the caller can put right.
 fn refuse(error: &dyn std::error::Error) -> io::Result<u8> {
-    writeln!(io::stderr(), "tars-proxy: {error}").map(|()| ConfigError::EXIT_CODE)
+    writeln!(io::stderr(), "{error}").map(|()| ConfigError::EXIT_CODE)
 }

@@ -8,17 +8,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, GenericCounter};
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 /// The label of names beyond the bound.
 const OTHER: &str = "other";
 
 /// From a microsecond to ten seconds: what the proxy adds lies at the lower end, what consumers take at the upper.
-const ADDED_BUCKETS: &[f64] = &[2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 1e-2, 1e-1, 1.0];
+const ADDED_BUCKETS: &[f64] = &[
+    2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 1e-2, 1e-1, 1.0,
+];
 /// From the age of a message at delivery to the time a consumer takes, in seconds.
-const MESSAGE_BUCKETS: &[f64] =
-    &[1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+const MESSAGE_BUCKETS: &[f64] = &[
+    1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 1e-1, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0, 30.0, 60.0, 300.0,
+];
 
 /// All metrics of a process.
 pub struct Metrics {
@@ -69,12 +74,17 @@ struct Names {
 }
 
 /// Registers a collector under a name that is used once.
-fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: Result<C, prometheus::Error>) -> C {
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: Result<C, prometheus::Error>,
+) -> C {
     // Names are literals of this file, and each appears once.
     #[allow(clippy::expect_used)]
     let collector = collector.expect("metric names and labels are valid");
     #[allow(clippy::expect_used)]
-    registry.register(Box::new(collector.clone())).expect("metric names are unique");
+    registry
+        .register(Box::new(collector.clone()))
+        .expect("metric names are unique");
     collector
 }
 
@@ -99,21 +109,38 @@ impl Metrics {
                 &["direction"],
             ),
         );
-        let bytes = counters("tars_proxy_bytes_total", "Bytes read, by the side they came from.", &["side"]);
+        let bytes = counters(
+            "tars_proxy_bytes_total",
+            "Bytes read, by the side they came from.",
+            &["side"],
+        );
         let histograms = |name: &str, help: &str| {
             register(
                 &registry,
-                HistogramVec::new(HistogramOpts::new(name, help).buckets(MESSAGE_BUCKETS.to_vec()), &["stream", "group"]),
+                HistogramVec::new(
+                    HistogramOpts::new(name, help).buckets(MESSAGE_BUCKETS.to_vec()),
+                    &["stream", "group"],
+                ),
             )
         };
         Self {
-            connections: gauge("tars_proxy_connections", "Client connections that are open."),
-            connections_total: counter("tars_proxy_connections_total", "Client connections accepted."),
+            connections: gauge(
+                "tars_proxy_connections",
+                "Client connections that are open.",
+            ),
+            connections_total: counter(
+                "tars_proxy_connections_total",
+                "Client connections accepted.",
+            ),
             connections_refused: counter(
                 "tars_proxy_connections_refused_total",
                 "Client connections closed at once because max_connections were open.",
             ),
-            commands: counters("tars_proxy_commands_total", "Commands forwarded, by family.", &["family"]),
+            commands: counters(
+                "tars_proxy_commands_total",
+                "Commands forwarded, by family.",
+                &["family"],
+            ),
             bytes_up: bytes.with_label_values(&["client"]),
             bytes_down: bytes.with_label_values(&["server"]),
             raw_relays: counters(
@@ -121,10 +148,20 @@ impl Metrics {
                 "Connections that became raw relays, untraced for the rest of their lives, by reason.",
                 &["reason"],
             ),
-            errors: counters("tars_proxy_errors_total", "Connections that ended in an error, by the side it came from.", &["side"]),
+            errors: counters(
+                "tars_proxy_errors_total",
+                "Connections that ended in an error, by the side it came from.",
+                &["side"],
+            ),
             upstream_up: register(
                 &registry,
-                IntGaugeVec::new(Opts::new("tars_proxy_upstream_up", "Whether the server could last be reached."), &["upstream"]),
+                IntGaugeVec::new(
+                    Opts::new(
+                        "tars_proxy_upstream_up",
+                        "Whether the server could last be reached.",
+                    ),
+                    &["upstream"],
+                ),
             ),
             added_up: added.with_label_values(&["to_server"]),
             added_down: added.with_label_values(&["to_client"]),
@@ -138,13 +175,20 @@ impl Metrics {
                 "Messages sent with a context of the application's own, by where it was.",
                 &["source"],
             ),
-            skipped: counters("tars_proxy_contexts_skipped_total", "Messages sent that got no context, by reason.", &["reason"]),
+            skipped: counters(
+                "tars_proxy_contexts_skipped_total",
+                "Messages sent that got no context, by reason.",
+                &["reason"],
+            ),
             extracted: counters(
                 "tars_proxy_contexts_extracted_total",
                 "Messages delivered, by what was found in them: a context in its field, in an envelope, an invalid one, or none.",
                 &["source"],
             ),
-            injected_bytes: counter("tars_proxy_injected_bytes_total", "Bytes that injection added to commands."),
+            injected_bytes: counter(
+                "tars_proxy_injected_bytes_total",
+                "Bytes that injection added to commands.",
+            ),
             inferences: counters(
                 "tars_proxy_inferences_total",
                 "XADD without a context: how many messages the rule of infer_parent would have found, by scope, whether it is on or off.",
@@ -155,8 +199,16 @@ impl Metrics {
                 "tars_proxy_deliveries_evicted_total",
                 "Deliveries given up because max_deliveries were unsettled.",
             ),
-            sent: counters("tars_stream_messages_sent_total", "Messages that the server accepted, by stream.", &["stream"]),
-            delivered: counters("tars_stream_messages_delivered_total", "Messages delivered to a consumer.", &["stream", "group"]),
+            sent: counters(
+                "tars_stream_messages_sent_total",
+                "Messages that the server accepted, by stream.",
+                &["stream"],
+            ),
+            delivered: counters(
+                "tars_stream_messages_delivered_total",
+                "Messages delivered to a consumer.",
+                &["stream", "group"],
+            ),
             redelivered: counters(
                 "tars_stream_messages_redelivered_total",
                 "Messages delivered once more: claimed, or read again from a consumer's own history.",
@@ -175,7 +227,11 @@ impl Metrics {
                 "tars_stream_processing_seconds",
                 "Time from a message's delivery to its settlement.",
             ),
-            names: Mutex::new(Names { streams: HashSet::new(), groups: HashSet::new(), bound: max_names }),
+            names: Mutex::new(Names {
+                streams: HashSet::new(),
+                groups: HashSet::new(),
+                bound: max_names,
+            }),
             registry,
         }
     }
@@ -254,7 +310,9 @@ impl Metrics {
             settled: self.settled.clone(),
             delivery: self.delivery_seconds.with_label_values(&labels),
             processing: self.processing_seconds.with_label_values(&labels),
-            acknowledged: self.settled.with_label_values(&[&*stream, &*group, "settled"]),
+            acknowledged: self
+                .settled
+                .with_label_values(&[&*stream, &*group, "settled"]),
             stream,
             group,
         }
@@ -309,7 +367,10 @@ impl GroupMetrics {
     pub fn ended(&self, outcome: &'static str) {
         match outcome {
             "settled" => self.acknowledged.inc(),
-            other => self.settled.with_label_values(&[&*self.stream, &*self.group, other]).inc(),
+            other => self
+                .settled
+                .with_label_values(&[&*self.stream, &*self.group, other])
+                .inc(),
         }
     }
 }
@@ -325,7 +386,10 @@ impl Batched {
     /// Around a counter.
     #[must_use]
     pub fn new(counter: IntCounter) -> Self {
-        Self { counter, pending: std::cell::Cell::new(0) }
+        Self {
+            counter,
+            pending: std::cell::Cell::new(0),
+        }
     }
 
     /// Counts one, to be shown after the next [`flush`](Self::flush).

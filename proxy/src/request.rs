@@ -111,7 +111,12 @@ impl Requests {
     /// # Errors
     /// [`Raw`] if the connection is to be a raw relay from the first byte that was not consumed; the bytes before it have
     /// been dealt with (`consumed` is set).
-    pub fn process(&mut self, chunk: &mut Chunk<'_>, cx: &mut Context, consumed: &mut usize) -> Result<(), Raw> {
+    pub fn process(
+        &mut self,
+        chunk: &mut Chunk<'_>,
+        cx: &mut Context,
+        consumed: &mut usize,
+    ) -> Result<(), Raw> {
         *consumed = 0;
         loop {
             let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
@@ -121,6 +126,9 @@ impl Requests {
                         return Ok(());
                     }
                     match scan::head(buf)? {
+                        Head::Incomplete if refused_at_sight(buf, cx) => {
+                            return Err(Raw("unauthenticated"));
+                        }
                         Head::Incomplete => return Ok(()),
                         Head::Empty { end } => {
                             // Servers differ in whether an empty command is the one to skip.
@@ -134,11 +142,14 @@ impl Requests {
                             self.inline(&args, cx)?;
                             *consumed += end;
                         }
-                        Head::Array { argc, name, cursor, .. } => {
+                        Head::Array {
+                            argc, name, cursor, ..
+                        } => {
                             let kind = Kind::of(name.of(buf));
                             cx.worker.counters.command(kind);
                             let held = kind.needs_arguments()
-                                && (argc as usize <= MAX_UNAUTHENTICATED_ARGUMENTS || cx.may_be_long());
+                                && (argc as usize <= MAX_UNAUTHENTICATED_ARGUMENTS
+                                    || cx.may_be_long());
                             if held {
                                 self.state = State::Holding(cursor);
                             } else {
@@ -179,7 +190,9 @@ impl Requests {
                     } else {
                         let end = walked.pos;
                         self.state = State::Between;
-                        ARGUMENTS.with_borrow_mut(|args| self.held_command(args, *consumed, chunk, cx))?;
+                        ARGUMENTS.with_borrow_mut(|args| {
+                            self.held_command(args, *consumed, chunk, cx)
+                        })?;
                         *consumed += end;
                     }
                 }
@@ -189,7 +202,9 @@ impl Requests {
 
     /// A held command turned out larger than may be held: it passes, and what it means is not known.
     fn too_large(&mut self, buf: &[u8], cx: &mut Context) -> Result<(), Raw> {
-        let Head::Array { name, cursor, .. } = scan::head(buf)? else { return Err(Raw("protocol")) };
+        let Head::Array { name, cursor, .. } = scan::head(buf)? else {
+            return Err(Raw("protocol"));
+        };
         let kind = Kind::of(name.of(buf));
         if matches!(kind, Kind::Client | Kind::Select) {
             return Err(Raw("large_command"));
@@ -239,6 +254,9 @@ impl Requests {
         if kind.changes_state() && self.replies != ReplyMode::On {
             return Err(Raw("state_while_replies_off"));
         }
+        if cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies {
+            return Err(Raw("pending_replies"));
+        }
         match kind {
             Kind::Multi => {
                 self.multi |= argc == 1;
@@ -258,9 +276,15 @@ impl Requests {
             }
             Kind::Hello => cx.inflight.push(Op::Hello),
             Kind::Auth => cx.inflight.push(Op::Auth),
-            Kind::Subscribe(_) | Kind::Unsubscribe(_) if self.multi => return Err(Raw("subscribe_in_multi")),
-            Kind::Subscribe(channels) => cx.inflight.push(Op::Subscribe(channels, argc.saturating_sub(1).max(1))),
-            Kind::Unsubscribe(channels) => cx.inflight.push(Op::Unsubscribe(channels, argc.saturating_sub(1))),
+            Kind::Subscribe(_) | Kind::Unsubscribe(_) if self.multi => {
+                return Err(Raw("subscribe_in_multi"));
+            }
+            Kind::Subscribe(channels) => cx
+                .inflight
+                .push(Op::Subscribe(channels, argc.saturating_sub(1).max(1))),
+            Kind::Unsubscribe(channels) => cx
+                .inflight
+                .push(Op::Unsubscribe(channels, argc.saturating_sub(1))),
             Kind::Monitor => return Err(Raw("monitor")),
             Kind::Replication => return Err(Raw("replication")),
             Kind::Http => return Err(Raw("http")),
@@ -270,7 +294,13 @@ impl Requests {
     }
 
     /// CLIENT, of which CLIENT REPLY matters.
-    fn client(&mut self, subcommand: &[u8], mode: Option<&[u8]>, argc: usize, cx: &mut Context) -> Result<(), Raw> {
+    fn client(
+        &mut self,
+        subcommand: &[u8],
+        mode: Option<&[u8]>,
+        argc: usize,
+        cx: &mut Context,
+    ) -> Result<(), Raw> {
         let mode = mode.filter(|_| argc == 3 && subcommand.eq_ignore_ascii_case(b"REPLY"));
         let Some(mode) = mode else {
             self.expect_plain(cx);
@@ -325,7 +355,10 @@ impl Requests {
         for arg in args {
             let start = u32::try_from(flat.len()).unwrap_or(u32::MAX);
             flat.extend_from_slice(arg);
-            spans.push(Span32 { start, end: u32::try_from(flat.len()).unwrap_or(u32::MAX) });
+            spans.push(Span32 {
+                start,
+                end: u32::try_from(flat.len()).unwrap_or(u32::MAX),
+            });
         }
         if kind == Kind::Xadd {
             self.xadd_as_it_is(&flat, &spans, "inline", cx);
@@ -344,7 +377,13 @@ impl Requests {
         cx: &mut Context,
     ) -> Result<(), Raw> {
         let buf = chunk.bytes().get(at..).unwrap_or_default();
-        let Head::Array { argc, header_end, name, mut cursor } = scan::head(buf)? else {
+        let Head::Array {
+            argc,
+            header_end,
+            name,
+            mut cursor,
+        } = scan::head(buf)?
+        else {
             return Err(Raw("protocol"));
         };
         if args.len() != argc as usize {
@@ -364,9 +403,18 @@ impl Requests {
         }
     }
 
-    fn parsed_command(&mut self, kind: Kind, buf: &[u8], args: &[Span32], cx: &mut Context) -> Result<(), Raw> {
+    fn parsed_command(
+        &mut self,
+        kind: Kind,
+        buf: &[u8],
+        args: &[Span32],
+        cx: &mut Context,
+    ) -> Result<(), Raw> {
         let arg = |i: usize| args.get(i).map(|a| a.of(buf));
-        if cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies && kind != Kind::Select {
+        if cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies {
+            if kind == Kind::Select {
+                return Err(Raw("pending_replies"));
+            }
             self.expect_plain(cx);
             return Ok(());
         }
@@ -379,21 +427,35 @@ impl Requests {
                 database.map(Op::Select)
             }
             Kind::Xread | Kind::Xreadgroup => {
-                let order = cx.inference.read_sent(cx.connection, &cx.listener.inference);
+                let order = cx
+                    .inference
+                    .read_sent(cx.connection, &cx.listener.inference);
                 read_op(buf, args, kind == Kind::Xreadgroup, order, cx)
             }
             Kind::Xclaim | Kind::Xautoclaim => {
-                let order = cx.inference.read_sent(cx.connection, &cx.listener.inference);
+                let order = cx
+                    .inference
+                    .read_sent(cx.connection, &cx.listener.inference);
                 claim_op(buf, args, kind == Kind::Xautoclaim, order, cx)
             }
             Kind::Xrange => arg(1).and_then(|key| {
                 let stream = cx.worker.streams.get(key);
-                (stream.trace && stream.deliver == DeliverRule::Strip)
-                    .then(|| deliver(Shape::Entries, Some((key.into(), stream)), Reader::Range, Order::default()))
+                (stream.trace && stream.deliver == DeliverRule::Strip).then(|| {
+                    deliver(
+                        Shape::Entries,
+                        Some((key.into(), stream)),
+                        Reader::Range,
+                        Order::default(),
+                    )
+                })
             }),
             Kind::Xack => stream_commands::ack(buf, args).and_then(|settle| settle_op(settle, cx)),
-            Kind::Xackdel => stream_commands::ack_del(buf, args).and_then(|settle| settle_op(settle, cx)),
-            Kind::Xnack => stream_commands::nack(buf, args).and_then(|settle| settle_op(settle, cx)),
+            Kind::Xackdel => {
+                stream_commands::ack_del(buf, args).and_then(|settle| settle_op(settle, cx))
+            }
+            Kind::Xnack => {
+                stream_commands::nack(buf, args).and_then(|settle| settle_op(settle, cx))
+            }
             _ => None,
         };
         match op {
@@ -404,7 +466,14 @@ impl Requests {
     }
 
     /// XADD as an array: gets a context unless it has one.
-    fn xadd(&mut self, header_end: usize, args: &[Span32], at: usize, chunk: &mut Chunk<'_>, cx: &mut Context) {
+    fn xadd(
+        &mut self,
+        header_end: usize,
+        args: &[Span32],
+        at: usize,
+        chunk: &mut Chunk<'_>,
+        cx: &mut Context,
+    ) {
         let buf = chunk.bytes().get(at..).unwrap_or_default();
         let Some(xadd) = xadd::parse(buf, args) else {
             self.expect_plain(cx);
@@ -428,7 +497,10 @@ impl Requests {
             self.xadd_as_it_is(buf, args, reason, cx);
             return;
         }
-        let stream = cx.worker.streams.get(args.get(1).map_or(&[][..], |key| key.of(buf)));
+        let stream = cx
+            .worker
+            .streams
+            .get(args.get(1).map_or(&[][..], |key| key.of(buf)));
         if !stream.trace {
             cx.worker.shared.metrics.skipped("rule");
             self.expect(Op::Count(stream), cx);
@@ -438,7 +510,14 @@ impl Requests {
         let counters = &cx.worker.counters;
         if carried.source == Source::Field {
             counters.found_field.inc();
-            self.send(Operation::SendClient, &stream, carried.context.as_ref(), carried.state, false, cx);
+            self.send(
+                Operation::SendClient,
+                &stream,
+                carried.context.as_ref(),
+                carried.state,
+                false,
+                cx,
+            );
             return;
         }
         // Before anything is made: would the added fields cross what an unauthenticated client may send?
@@ -449,8 +528,25 @@ impl Requests {
         }
         if let Some(context) = carried.context {
             counters.injected_envelope.inc();
-            inject(args, header_end, at, xadd, &carried, &context, &carried.state, chunk, cx);
-            self.send(Operation::SendClient, &stream, Some(&context), carried.state, false, cx);
+            inject(
+                args,
+                header_end,
+                at,
+                xadd,
+                &carried,
+                &context,
+                &carried.state,
+                chunk,
+                cx,
+            );
+            self.send(
+                Operation::SendClient,
+                &stream,
+                Some(&context),
+                carried.state,
+                false,
+                cx,
+            );
             return;
         }
         match carried.source {
@@ -462,26 +558,67 @@ impl Requests {
         let state = state.unwrap_or_default();
         let start = stream.start(parent.as_ref());
         // A trace that `force` began anew takes nothing along from the one it left.
-        let state = if start.parent.is_none() { TraceState::default() } else { state };
-        inject(args, header_end, at, xadd, &carried, &start.context, &state, chunk, cx);
+        let state = if start.parent.is_none() {
+            TraceState::default()
+        } else {
+            state
+        };
+        inject(
+            args,
+            header_end,
+            at,
+            xadd,
+            &carried,
+            &start.context,
+            &state,
+            chunk,
+            cx,
+        );
         self.expect_send(Operation::Send, &stream, start, state, inferred, cx);
     }
 
     /// XADD that passes unchanged: if it carries a context of its own, there is still a span.
-    fn xadd_as_it_is(&mut self, buf: &[u8], args: &[Span32], reason: &'static str, cx: &mut Context) {
+    fn xadd_as_it_is(
+        &mut self,
+        buf: &[u8],
+        args: &[Span32],
+        reason: &'static str,
+        cx: &mut Context,
+    ) {
         let Some(xadd) = xadd::parse(buf, args) else {
             self.expect_plain(cx);
             return;
         };
-        let stream = cx.worker.streams.get(args.get(1).map_or(&[][..], |key| key.of(buf)));
+        let stream = cx
+            .worker
+            .streams
+            .get(args.get(1).map_or(&[][..], |key| key.of(buf)));
         let carried = Carried::read(xadd::fields(buf, args, xadd));
         let full = cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies;
         if let Some(context) = carried.context.filter(|_| stream.trace && !full) {
-            cx.worker.shared.metrics.found(if carried.source == Source::Field { "field" } else { "envelope" }).inc();
-            self.send(Operation::SendClient, &stream, Some(&context), carried.state, false, cx);
+            cx.worker
+                .shared
+                .metrics
+                .found(if carried.source == Source::Field {
+                    "field"
+                } else {
+                    "envelope"
+                })
+                .inc();
+            self.send(
+                Operation::SendClient,
+                &stream,
+                Some(&context),
+                carried.state,
+                false,
+                cx,
+            );
             return;
         }
-        cx.worker.shared.metrics.skipped(if stream.trace { reason } else { "rule" });
+        cx.worker
+            .shared
+            .metrics
+            .skipped(if stream.trace { reason } else { "rule" });
         if full {
             self.expect_plain(cx);
         } else {
@@ -533,8 +670,22 @@ impl Requests {
             outcome: Outcome::Unknown,
             links: start.links,
         };
-        self.expect(Op::Send(Box::new(Send { span, stream: stream.clone() })), cx);
+        self.expect(
+            Op::Send(Box::new(Send {
+                span,
+                stream: stream.clone(),
+            })),
+            cx,
+        );
     }
+}
+
+/// Whether the server will close the connection at this header already, for want of AUTH: then it must see it at once.
+fn refused_at_sight(buf: &[u8], cx: &Context) -> bool {
+    let long = |argc| argc > MAX_UNAUTHENTICATED_ARGUMENTS as i64;
+    !cx.may_be_long()
+        && cx.inflight.is_empty()
+        && matches!(scan::number_line(buf, b'*'), Ok(Some((argc, _))) if long(argc))
 }
 
 /// Splices a context into the command at `at` of the chunk.
@@ -553,10 +704,19 @@ fn inject(
     let (work, mut splice) = chunk.split();
     let buf = work.get(at..).unwrap_or_default();
     let mut added = 0usize;
-    xadd::rewrite(buf, args, header_end, xadd, carried, context, state, |range, with| {
-        added += with.len().saturating_sub(range.len());
-        splice(range.start + at..range.end + at, with);
-    });
+    xadd::rewrite(
+        buf,
+        args,
+        header_end,
+        xadd,
+        carried,
+        context,
+        state,
+        |range, with| {
+            added += with.len().saturating_sub(range.len());
+            splice(range.start + at..range.end + at, with);
+        },
+    );
     cx.worker.shared.metrics.injected_bytes.inc_by(added as u64);
 }
 
@@ -566,7 +726,10 @@ fn infer(cx: &Context) -> Option<(SpanContext, TraceState)> {
     let shared = &cx.worker.shared;
     let by_connection = cx.inference.find(&shared.deliveries);
     let by_process = cx.listener.inference.find(&shared.deliveries);
-    for (found, counters) in [&by_connection, &by_process].into_iter().zip(&cx.worker.counters.inferences) {
+    for (found, counters) in [&by_connection, &by_process]
+        .into_iter()
+        .zip(&cx.worker.counters.inferences)
+    {
         let [one, none, several] = counters;
         match found {
             Found::One(..) => one.inc(),
@@ -585,8 +748,20 @@ fn infer(cx: &Context) -> Option<(SpanContext, TraceState)> {
     }
 }
 
-fn deliver(shape: Shape, stream: Option<(Box<[u8]>, Arc<Stream>)>, reader: Reader, order: Order) -> Op {
-    Op::Deliver(Box::new(Deliver { shape, stream, reader, order, seen: None, batch: None }))
+fn deliver(
+    shape: Shape,
+    stream: Option<(Box<[u8]>, Arc<Stream>)>,
+    reader: Reader,
+    order: Order,
+) -> Op {
+    Op::Deliver(Box::new(Deliver {
+        shape,
+        stream,
+        reader,
+        order,
+        seen: None,
+        batch: None,
+    }))
 }
 
 fn member(group: &[u8], consumer: &[u8], cx: &Context) -> Member {
@@ -605,8 +780,12 @@ fn read_op(buf: &[u8], args: &[Span32], grouped: bool, order: Order, cx: &Contex
         Some((group, consumer)) => {
             let keys = args.get(read.keys..read.keys + read.count)?;
             let ids = args.get(read.keys + read.count..)?;
-            let history =
-                keys.iter().zip(ids).filter(|(_, id)| id.of(buf) != b">").map(|(key, _)| key.of(buf).into()).collect();
+            let history = keys
+                .iter()
+                .zip(ids)
+                .filter(|(_, id)| id.of(buf) != b">")
+                .map(|(key, _)| key.of(buf).into())
+                .collect();
             Reader::Process(member(group, consumer, cx), Again::New { history })
         }
     };
@@ -617,8 +796,16 @@ fn claim_op(buf: &[u8], args: &[Span32], auto: bool, order: Order, cx: &Context)
     let claim = stream_commands::claim(buf, args).filter(|claim| !claim.justid)?;
     let stream = cx.worker.streams.get(claim.key);
     let shape = if auto { Shape::Cursor } else { Shape::Entries };
-    let reader = Reader::Process(member(claim.group, claim.consumer, cx), Again::Claimed(claim.retry_count));
-    Some(deliver(shape, Some((claim.key.into(), stream)), reader, order))
+    let reader = Reader::Process(
+        member(claim.group, claim.consumer, cx),
+        Again::Claimed(claim.retry_count),
+    );
+    Some(deliver(
+        shape,
+        Some((claim.key.into(), stream)),
+        reader,
+        order,
+    ))
 }
 
 fn settle_op(settle: stream_commands::Settle<'_>, cx: &Context) -> Option<Op> {
@@ -651,8 +838,10 @@ pub fn abandon(op: Op, cx: &mut Context, outcome: &Outcome) {
             span.outcome = outcome.clone();
             cx.worker.finish(span);
         }
-        Op::Settle(settle) if *outcome == Outcome::Unknown && matches!(settle.how, How::Ack | How::AckDel) => {
-            crate::response::settle_all(&settle, Outcome::Uncertain, cx);
+        Op::Settle(settle)
+            if *outcome == Outcome::Unknown && matches!(settle.how, How::Ack | How::AckDel) =>
+        {
+            crate::response::settle_all(&settle, &Outcome::Uncertain, cx);
         }
         _ => {}
     }

@@ -88,7 +88,12 @@ impl Replies {
     ///
     /// # Errors
     /// [`Raw`] if the connection is to be a raw relay from the first byte that was not consumed.
-    pub fn process(&mut self, chunk: &mut Chunk<'_>, cx: &mut Context, consumed: &mut usize) -> Result<(), Raw> {
+    pub fn process(
+        &mut self,
+        chunk: &mut Chunk<'_>,
+        cx: &mut Context,
+        consumed: &mut usize,
+    ) -> Result<(), Raw> {
         *consumed = 0;
         loop {
             let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
@@ -211,7 +216,14 @@ impl Replies {
             }
             if buf.starts_with(QUEUED) {
                 let op = cx.inflight.pop().ok_or(Raw("unexpected_reply"))?;
-                if matches!(op, Op::Subscribe(..) | Op::Unsubscribe(..) | Op::ReplyOff | Op::ReplySkip | Op::Raw(_)) {
+                if matches!(
+                    op,
+                    Op::Subscribe(..)
+                        | Op::Unsubscribe(..)
+                        | Op::ReplyOff
+                        | Op::ReplySkip
+                        | Op::Raw(_)
+                ) {
                     return Err(Raw("state_in_multi"));
                 }
                 if let Some(transaction) = &mut self.transaction {
@@ -228,7 +240,9 @@ impl Replies {
             None => return Err(Raw("unexpected_reply")),
             Some(Op::Raw(reason)) => return Err(Raw(reason)),
             Some(Op::Plain(_)) => {}
-            Some(Op::ReplyOff) if buf.first() == Some(&b'-') => return Err(Raw("client_reply_refused")),
+            Some(Op::ReplyOff) if buf.first() == Some(&b'-') => {
+                return Err(Raw("client_reply_refused"));
+            }
             Some(Op::ReplySkip) if refused(buf) => return Err(Raw("client_reply_refused")),
             Some(Op::ReplyOff | Op::ReplySkip) => {
                 cx.inflight.pop();
@@ -292,7 +306,10 @@ impl Replies {
             // Not whole yet: ask again with more bytes.
             return self.exec_incomplete(cx);
         };
-        let queued = self.transaction.as_ref().map(|transaction| transaction.commands);
+        let queued = self
+            .transaction
+            .as_ref()
+            .map(|transaction| transaction.commands);
         match (header, queued) {
             (Aggregate::List(n), Some(queued)) if n == queued => {
                 if let Some(transaction) = &mut self.transaction {
@@ -337,7 +354,10 @@ impl Replies {
         if buf.starts_with(b"-NOAUTH") {
             cx.listener.upstream.set_open(false);
         } else if buf.first() != Some(&b'-')
-            && !matches!(cx.inflight.front(), None | Some(Op::Reset | Op::ReplyOff | Op::ReplySkip | Op::Raw(_)))
+            && !matches!(
+                cx.inflight.front(),
+                None | Some(Op::Reset | Op::ReplyOff | Op::ReplySkip | Op::Raw(_))
+            )
         {
             cx.authenticated = true;
         }
@@ -360,11 +380,7 @@ impl Replies {
                 };
                 cx.worker.finish(send.span);
             }
-            Op::Count(stream) => {
-                if bulk_id(reply).is_some() {
-                    stream.sent.inc();
-                }
-            }
+            Op::Count(stream) if bulk_id(reply).is_some() => stream.sent.inc(),
             Op::Settle(settle) if error.is_none() => settled(&settle, reply, cx),
             Op::Auth => cx.authenticated |= error.is_none(),
             Op::Multi if error.is_none() => self.transaction = Some(Box::default()),
@@ -384,13 +400,19 @@ impl Replies {
     /// What the server says without being asked: pushes, and in RESP2 the messages of subscriptions. None if it is a
     /// reply.
     fn unasked(&mut self, buf: &[u8], cx: &mut Context) -> Result<Option<Begin>, Raw> {
-        let subscribing = matches!(cx.inflight.front(), Some(Op::Subscribe(..) | Op::Unsubscribe(..)));
+        let subscribing = matches!(
+            cx.inflight.front(),
+            Some(Op::Subscribe(..) | Op::Unsubscribe(..))
+        );
         let push = buf.first() == Some(&b'>');
-        let listening = !self.resp3 && buf.first() == Some(&b'*') && (subscribing || self.subscriptions.any());
+        let listening =
+            !self.resp3 && buf.first() == Some(&b'*') && (subscribing || self.subscriptions.any());
         if !push && !listening {
             return Ok(None);
         }
-        let Some(push) = pubsub::classify(buf)? else { return Ok(Some(Begin::More)) };
+        let Some(push) = pubsub::classify(buf)? else {
+            return Ok(Some(Begin::More));
+        };
         match push {
             Push::Acknowledge { .. } => {
                 self.skim.start();
@@ -411,7 +433,13 @@ impl Replies {
 
     /// A subscription was acknowledged: perhaps the one that was asked for.
     fn acknowledged(&mut self, push: Push, reply: &[u8], cx: &mut Context) -> Result<(), Raw> {
-        let Push::Acknowledge { channels, subscribed } = push else { return Ok(()) };
+        let Push::Acknowledge {
+            channels,
+            subscribed,
+        } = push
+        else {
+            return Ok(());
+        };
         let before = self.subscriptions.of(channels);
         let count = pubsub::count(reply).ok_or(Raw("subscription"))?;
         self.subscriptions.update(channels, count);
@@ -461,7 +489,11 @@ impl Replies {
             }
             _ => {}
         }
-        let mut queued = self.transaction.take().map(|transaction| transaction.queued).unwrap_or_default();
+        let mut queued = self
+            .transaction
+            .take()
+            .map(|transaction| transaction.queued)
+            .unwrap_or_default();
         let mut waiting = std::mem::take(&mut cx.inflight);
         for op in queued.drain().chain(waiting.drain()) {
             // A settlement without an answer settles nothing.
@@ -474,7 +506,9 @@ impl Replies {
 
 /// Whether an error says that the command itself was refused, and not that it failed.
 fn refused(buf: &[u8]) -> bool {
-    [&b"-NOPERM"[..], b"-NOAUTH", b"-ERR unknown"].iter().any(|start| buf.starts_with(start))
+    [&b"-NOPERM"[..], b"-NOAUTH", b"-ERR unknown"]
+        .iter()
+        .any(|start| buf.starts_with(start))
 }
 
 /// The error code, `WRONGTYPE` of `-WRONGTYPE Operation against …`, if the reply is an error.
@@ -486,8 +520,15 @@ fn error_code(reply: &[u8]) -> Option<&str> {
     };
     /// Codes are short words; a longer one is not a code.
     const MAX_CODE_BYTES: usize = 32;
-    let end = text.iter().position(|b| !b.is_ascii_uppercase() && !b.is_ascii_digit() && *b != b'_')?;
-    Some(text.get(..end).filter(|code| !code.is_empty() && code.len() <= MAX_CODE_BYTES).and_then(|code| std::str::from_utf8(code).ok()).unwrap_or("ERR"))
+    let end = text
+        .iter()
+        .position(|b| !b.is_ascii_uppercase() && !b.is_ascii_digit() && *b != b'_')?;
+    Some(
+        text.get(..end)
+            .filter(|code| !code.is_empty() && code.len() <= MAX_CODE_BYTES)
+            .and_then(|code| std::str::from_utf8(code).ok())
+            .unwrap_or("ERR"),
+    )
 }
 
 /// The ID in a reply to XADD.
@@ -501,18 +542,30 @@ fn settled(settle: &Settle, reply: &[u8], cx: &mut Context) {
     match settle.how {
         How::AckDel => {
             // One number for each: 1 acknowledged and deleted, 2 acknowledged and kept for other groups, -1 no such entry.
-            let Ok(Some((Aggregate::List(_), mut at))) = aggregate(reply) else { return };
+            let Ok(Some((Aggregate::List(_), mut at))) = aggregate(reply) else {
+                return;
+            };
             let mut outcomes = Vec::with_capacity(settle.ids.len());
             for _ in &settle.ids {
-                let Some(Ok(Some((number, line)))) = reply.get(at..).map(|rest| number_line(rest, b':')) else { return };
-                outcomes.push(if number > 0 { Outcome::Settled } else { Outcome::Uncertain });
+                let Some(Ok(Some((number, line)))) =
+                    reply.get(at..).map(|rest| number_line(rest, b':'))
+                else {
+                    return;
+                };
+                outcomes.push(if number > 0 {
+                    Outcome::Settled
+                } else {
+                    Outcome::Uncertain
+                });
                 at += line;
             }
             let mut outcomes = outcomes.into_iter();
             settle_each(settle, cx, || outcomes.next().unwrap_or(Outcome::Uncertain));
         }
         how => {
-            let Ok(Some((count, _))) = number_line(reply, b':') else { return };
+            let Ok(Some((count, _))) = number_line(reply, b':') else {
+                return;
+            };
             let all = u64::try_from(count).is_ok_and(|count| count >= settle.ids.len() as u64);
             let outcome = match how {
                 _ if !all => Outcome::Uncertain,
@@ -521,13 +574,13 @@ fn settled(settle: &Settle, reply: &[u8], cx: &mut Context) {
                 How::Fatal => Outcome::Error("fatal".into()),
                 How::Ack | How::AckDel => Outcome::Settled,
             };
-            settle_all(settle, outcome, cx);
+            settle_all(settle, &outcome, cx);
         }
     }
 }
 
 /// Ends the deliveries of all messages of a settling command alike.
-pub fn settle_all(settle: &Settle, outcome: Outcome, cx: &mut Context) {
+pub fn settle_all(settle: &Settle, outcome: &Outcome, cx: &mut Context) {
     settle_each(settle, cx, || outcome.clone());
 }
 

@@ -34,7 +34,9 @@ pub struct Stream {
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stream").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Stream")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -57,31 +59,52 @@ impl Stream {
             Some(parent) if self.force && !parent.flags.sampled() => Start {
                 context: SpanContext::root(true),
                 parent: None,
-                links: vec![Link { context: *parent, kind: LinkKind::Unsampled }],
+                links: vec![Link {
+                    context: *parent,
+                    kind: LinkKind::Unsampled,
+                }],
             },
             Some(parent) => {
-                let sampled =
-                    if self.sampler.parent_based { parent.flags.sampled() } else { self.samples(parent.trace_id) };
-                Start { context: parent.child(sampled), parent: Some(parent.span_id), links: Vec::new() }
+                let sampled = if self.sampler.parent_based {
+                    parent.flags.sampled()
+                } else {
+                    self.samples(parent.trace_id)
+                };
+                Start {
+                    context: parent.child(sampled),
+                    parent: Some(parent.span_id),
+                    links: Vec::new(),
+                }
             }
-            None => Start { context: self.root(), parent: None, links: Vec::new() },
+            None => Start {
+                context: self.root(),
+                parent: None,
+                links: Vec::new(),
+            },
         }
     }
 
     /// Begins a new trace that points at `message` (`relation = "link"`), and follows its sampling decision.
     #[must_use]
     pub fn start_linked(&self, message: Option<&SpanContext>) -> Start {
-        let Some(message) = message else { return self.start(None) };
+        let Some(message) = message else {
+            return self.start(None);
+        };
         Start {
             context: SpanContext::root(self.force || message.flags.sampled()),
             parent: None,
-            links: vec![Link { context: *message, kind: LinkKind::Message }],
+            links: vec![Link {
+                context: *message,
+                kind: LinkKind::Message,
+            }],
         }
     }
 
     fn root(&self) -> SpanContext {
         let mut root = SpanContext::root(true);
-        root.flags = root.flags.with_sampled(self.force || self.samples(root.trace_id));
+        root.flags = root
+            .flags
+            .with_sampled(self.force || self.samples(root.trace_id));
         root
     }
 
@@ -93,7 +116,11 @@ impl Stream {
         let [.., a, b, c, d, e, f, g, h] = id.to_bytes();
         let low = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1;
         // Ratios are between 0 and 1, so that the product fits.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss
+        )]
         let bound = (self.sampler.ratio.max(0.0) * (1u64 << 63) as f64) as u64;
         low < bound
     }
@@ -117,7 +144,11 @@ impl Streams {
     /// None known yet.
     #[must_use]
     pub fn new(rules: Arc<ArcSwap<Rules>>, metrics: Arc<Metrics>) -> Self {
-        Self { rules: RefCell::new(Cache::new(rules)), known: RefCell::default(), metrics }
+        Self {
+            rules: RefCell::new(Cache::new(rules)),
+            known: RefCell::default(),
+            metrics,
+        }
     }
 
     /// The stream of this key, under the rules now in force.
@@ -126,7 +157,12 @@ impl Streams {
         let mut rules = self.rules.borrow_mut();
         let rules = rules.load();
         let mut known = self.known.borrow_mut();
-        if !known.under.as_ref().is_some_and(|under| Arc::ptr_eq(under, rules)) || known.streams.len() >= MAX_NAMES {
+        if !known
+            .under
+            .as_ref()
+            .is_some_and(|under| Arc::ptr_eq(under, rules))
+            || known.streams.len() >= MAX_NAMES
+        {
             known.streams.clear();
             known.under = Some(rules.clone());
         }

@@ -87,7 +87,12 @@ impl Upstream {
             Ok(socket) => {
                 self.reached();
                 self.connections.fetch_add(1, Ordering::Relaxed);
-                Ok((socket, Connected { upstream: self.clone() }))
+                Ok((
+                    socket,
+                    Connected {
+                        upstream: self.clone(),
+                    },
+                ))
             }
             Err(error) => {
                 self.lost(&error);
@@ -124,7 +129,8 @@ impl Upstream {
         self.up.store(false, Ordering::Relaxed);
         self.gauge.set(0);
         if !self.logged.swap(true, Ordering::Relaxed) {
-            self.readiness.set(self.condition.clone(), Err(error.to_string()));
+            self.readiness
+                .set(self.condition.clone(), Err(error.to_string()));
             tracing::warn!(upstream = %self.address, %error, "server cannot be reached; its clients' connections are closed until it can");
         }
     }
@@ -137,10 +143,18 @@ impl Upstream {
                 match timeout(CHECK_TIMEOUT, self.check()).await {
                     Ok(Ok(())) => self.reached(),
                     Ok(Err(error)) => self.lost(&error),
-                    Err(_) => self.lost(&io::Error::new(io::ErrorKind::TimedOut, "no answer to PING within 2 s")),
+                    Err(_) => self.lost(&io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "no answer to PING within 2 s",
+                    )),
                 }
             }
-            sleep(if self.up.load(Ordering::Relaxed) { CHECK_UP } else { CHECK_DOWN }).await;
+            sleep(if self.up.load(Ordering::Relaxed) {
+                CHECK_UP
+            } else {
+                CHECK_DOWN
+            })
+            .await;
         }
     }
 
@@ -164,7 +178,10 @@ impl Upstream {
             }
         };
         match answer.get(..read).unwrap_or_default() {
-            [] => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection instead of answering PING")),
+            [] => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the server closed the connection instead of answering PING",
+            )),
             [b'+', ..] => {
                 self.set_open(true);
                 Ok(())
@@ -173,7 +190,10 @@ impl Upstream {
                 self.set_open(false);
                 Ok(())
             }
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "what answers there does not speak RESP: is it Redis, and without TLS?")),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "what answers there does not speak RESP: is it Redis, and without TLS?",
+            )),
         }
     }
 }

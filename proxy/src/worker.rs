@@ -153,7 +153,11 @@ impl Worker {
 #[inline]
 #[must_use]
 pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        })
 }
 
 /// Counters of the byte path, resolved once and shown once a read.
@@ -194,15 +198,20 @@ impl Counters {
             Kind::Replication,
         ];
         Self {
-            families: families.iter().map(|kind| (kind.family(), batched(metrics.commands(kind.family())))).collect(),
+            families: families
+                .iter()
+                .map(|kind| (kind.family(), batched(metrics.commands(kind.family()))))
+                .collect(),
             other: batched(metrics.commands(Kind::Other.family())),
             injected_new: batched(metrics.injected("new")),
             injected_replaced: batched(metrics.injected("replaced")),
             injected_envelope: batched(metrics.injected("envelope")),
             found_field: batched(metrics.found("field")),
-            extracted: ["field", "envelope", "invalid", "none"].map(|source| batched(metrics.extracted(source))),
-            inferences: ["connection", "process"]
-                .map(|scope| ["one", "none", "several"].map(|found| batched(metrics.inferences(scope, found)))),
+            extracted: ["field", "envelope", "invalid", "none"]
+                .map(|source| batched(metrics.extracted(source))),
+            inferences: ["connection", "process"].map(|scope| {
+                ["one", "none", "several"].map(|found| batched(metrics.inferences(scope, found)))
+            }),
         }
     }
 
@@ -211,7 +220,11 @@ impl Counters {
     pub fn command(&self, kind: Kind) {
         if kind == Kind::Other {
             self.other.inc();
-        } else if let Some((_, counter)) = self.families.iter().find(|(family, _)| *family == kind.family()) {
+        } else if let Some((_, counter)) = self
+            .families
+            .iter()
+            .find(|(family, _)| *family == kind.family())
+        {
             counter.inc();
         }
     }
@@ -221,10 +234,19 @@ impl Counters {
         for (_, counter) in &self.families {
             counter.flush();
         }
-        for counter in [&self.injected_new, &self.injected_replaced, &self.injected_envelope, &self.found_field] {
+        for counter in [
+            &self.injected_new,
+            &self.injected_replaced,
+            &self.injected_envelope,
+            &self.found_field,
+        ] {
             counter.flush();
         }
-        for counter in self.extracted.iter().chain(self.inferences.iter().flatten()) {
+        for counter in self
+            .extracted
+            .iter()
+            .chain(self.inferences.iter().flatten())
+        {
             counter.flush();
         }
     }

@@ -69,6 +69,8 @@ impl Environment {
             .map(items)
             .unwrap_or_default();
         source.sample = given(names::SAMPLE).as_ref().map(items).unwrap_or_default();
+        // Read by its name before; here it is only looked at.
+        given(names::CONFIG);
         source
     }
 
@@ -222,5 +224,41 @@ fn percent_decoded(text: &str) -> String {
             }
             [] => return String::from_utf8_lossy(&out).into_owned(),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_no_text_is_an_error() {
+        let names = [
+            "TARS_CONFIG",
+            "TARS_REGION",
+            "TARS_SAMPLE",
+            "TARS_OTHER",
+            "OTEL_SERVICE_NAME",
+        ];
+        let env = Environment(names.map(|name| (name.to_owned(), Err(NotUtf8))).into());
+        let mut problems = Vec::new();
+        env.source(&mut problems);
+        problems.sort_by_key(ToString::to_string);
+        let expected = ["TARS_CONFIG", "TARS_REGION", "TARS_SAMPLE"]
+            .map(|name| format!("{name}: the value is no UTF-8 text; write it in UTF-8"));
+        assert_eq!(
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            expected
+        );
+        assert_eq!(env.service_name(), None);
+    }
+
+    #[test]
+    fn the_process_has_an_environment() {
+        let cargo = std::env::var("CARGO_PKG_NAME");
+        assert_eq!(
+            Environment::of_process().get("CARGO_PKG_NAME"),
+            cargo.as_deref().ok()
+        );
     }
 }

@@ -19,7 +19,7 @@ pub struct Flags {
     /// Where clients connect: host:port or unix:/path [default: 127.0.0.1:6380]
     #[arg(long, global = true, value_name = "ADDR")]
     pub listen: Option<String>,
-    /// Where Redis is: redis://host[:port], host:port or unix:/path [default: redis://127.0.0.1:6379]
+    /// Where Redis is: redis://host, redis://host:port or unix:/path [default: redis://127.0.0.1:6379]
     #[arg(long, global = true, value_name = "URL")]
     pub upstream: Option<String>,
     /// Where metrics, traces and health are served: host:port or unix:/path [default: 127.0.0.1:9464]

@@ -37,14 +37,25 @@ pub struct Reloaded {
 /// Everything that is wrong in any of them, also where a stronger source goes over it.
 pub fn load(flags: &Flags, env: &Environment) -> Result<(Config, Vec<Warning>), ConfigError> {
     let mut problems = Vec::new();
+    let variable = names::variable(names::CONFIG);
     let path = flags
         .config
         .clone()
-        .or_else(|| env.get(&names::variable(names::CONFIG)).map(PathBuf::from));
-    let file = path
-        .as_deref()
-        .map(|path| file::read(path, &mut problems))
-        .unwrap_or_default();
+        .or_else(|| env.get(&variable).map(PathBuf::from));
+    let read = |path: &PathBuf| file::read(path, &mut problems);
+    let file = path.as_ref().map(read).unwrap_or_default();
+    let (mut config, warnings) = resolve(flags, env, file, problems)?;
+    config.file = path;
+    Ok((config, warnings))
+}
+
+/// What the sources come to, with the problems that the file itself has.
+fn resolve(
+    flags: &Flags,
+    env: &Environment,
+    file: Source,
+    mut problems: Vec<Problem>,
+) -> Result<(Config, Vec<Warning>), ConfigError> {
     let mut loader = Loader {
         flags: flags.source(),
         env: env.source(&mut problems),
@@ -52,8 +63,7 @@ pub fn load(flags: &Flags, env: &Environment) -> Result<(Config, Vec<Warning>), 
         warnings: env.warnings(),
         problems,
     };
-    let mut config = loader.config(env);
-    config.file = path;
+    let config = loader.config(env);
     ConfigError::of(loader.problems)?;
     Ok((config, loader.warnings))
 }

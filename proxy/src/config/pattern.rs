@@ -42,7 +42,7 @@ pub enum PatternError {
     /// Nothing to match.
     #[error("an empty pattern matches no stream; write `*` for all")]
     Empty,
-    /// See [`MAX_PATTERN_BYTES`].
+    /// Longer than any key that one would write a pattern for.
     #[error("the pattern is {0} bytes long; at most {MAX_PATTERN_BYTES} are taken")]
     TooLong(usize),
     /// A `[` without `]`.

@@ -1,9 +1,10 @@
 //! What the proxy does with one XADD, as the dry run sees it: the decision, and the bytes it comes to.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// `00-<trace id>-<span id>-<flags>`
-const TRACEPARENT_LEN: usize = 55;
+use crate::request::scan::{self, Head, Span32};
+use crate::request::xadd::{self, Carried, Source};
+use crate::trace::context::SpanContext;
 
 /// What would be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -79,150 +80,95 @@ impl Decision {
             ..Self::of(Action::Skip)
         }
     }
-
-    fn append(&mut self, name: &'static str, value: usize) {
-        self.fields.push(name);
-        self.wire_bytes += signed(bulk(name.len()) + bulk(value));
-        self.payload_bytes += signed(name.len() + value);
-    }
-
-    fn replace(&mut self, old: usize, new: usize) {
-        self.wire_bytes += signed(bulk(new)) - signed(bulk(old));
-        self.payload_bytes += signed(new) - signed(old);
-    }
 }
 
-/// What would be done to an XADD.
+/// What would be done to an XADD: the byte path's own reading and rewriting of it, with the bytes counted instead of sent.
 pub(super) fn plan(args: &[&[u8]]) -> Decision {
-    let Some((fields, hashed)) = fields_of(args) else {
+    let (buf, spans, header_end) = encode(args);
+    let Some(xadd) = xadd::parse(&buf, &spans) else {
         return Decision::skip(Reason::Malformed);
     };
-    if hashed {
+    if xadd.hashes_fields {
         return Decision::skip(Reason::IdempotentProducer);
     }
-    let pairs: Vec<(&[u8], &[u8])> = fields
-        .chunks_exact(2)
-        .filter_map(|pair| Some((*pair.first()?, *pair.get(1)?)))
-        .collect();
-    let mut decision = decide(&pairs);
-    let more = args.len() + 2 * decision.fields.len();
-    decision.wire_bytes += signed(digits(more)) - signed(digits(args.len()));
+    let carried = Carried::read(xadd::fields(&buf, &spans, xadd));
+    let mut decision = Decision::of(match carried.source {
+        Source::Field => return Decision::of(Action::Own),
+        Source::Envelope => Action::Envelope,
+        Source::Invalid => Action::Replace,
+        Source::None => Action::Inject,
+    });
+    let context = carried.context.unwrap_or_else(|| SpanContext::root(true));
+    let mut rewritten = Vec::new();
+    let mut copied = 0;
+    xadd::rewrite(
+        &buf,
+        &spans,
+        header_end,
+        xadd,
+        &carried,
+        &context,
+        &carried.state,
+        |range, with| {
+            rewritten.extend_from_slice(buf.get(copied..range.start).unwrap_or_default());
+            rewritten.extend_from_slice(with);
+            copied = range.end;
+        },
+    );
+    rewritten.extend_from_slice(buf.get(copied..).unwrap_or_default());
+    let after = split(&rewritten);
+    for name in ["traceparent", "tracestate"] {
+        let count = |args: &[Vec<u8>]| {
+            args.iter()
+                .skip(xadd.fields)
+                .step_by(2)
+                .filter(|field| *field == name.as_bytes())
+                .count()
+        };
+        let before: Vec<Vec<u8>> = args.iter().map(|arg| arg.to_vec()).collect();
+        if count(&after) > count(&before) {
+            decision.fields.push(name);
+        }
+    }
+    decision.wire_bytes = signed(rewritten.len()) - signed(buf.len());
+    decision.payload_bytes =
+        signed(after.iter().map(Vec::len).sum()) - signed(args.iter().map(|arg| arg.len()).sum());
     decision
 }
 
 /// What would be done to a message of these fields.
 pub(super) fn decide(fields: &[(&[u8], &[u8])]) -> Decision {
-    let values = |name: &'static [u8]| {
-        fields
-            .iter()
-            .filter(move |(field, _)| *field == name)
-            .map(|(_, value)| *value)
-    };
-    let parents: Vec<&[u8]> = values(b"traceparent").collect();
-    let envelope = values(b"_trace_context").find_map(Envelope::read);
-    match (parents.as_slice(), envelope) {
-        ([only], _) if is_traceparent(only) => Decision::of(Action::Own),
-        ([], Some(envelope)) => {
-            let mut decision = Decision::of(Action::Envelope);
-            decision.append("traceparent", TRACEPARENT_LEN);
-            if !envelope.tracestate.is_empty() {
-                decision.append("tracestate", envelope.tracestate.len());
-            }
-            decision
-        }
-        ([], None) => {
-            let mut decision = Decision::of(Action::Inject);
-            decision.append("traceparent", TRACEPARENT_LEN);
-            decision
-        }
-        (invalid, _) => {
-            let mut decision = Decision::of(Action::Replace);
-            invalid
-                .iter()
-                .for_each(|old| decision.replace(old.len(), TRACEPARENT_LEN));
-            values(b"tracestate").for_each(|old| decision.replace(old.len(), 0));
-            decision
-        }
+    let mut args: Vec<&[u8]> = vec![b"XADD", b"key", b"*"];
+    args.extend(fields.iter().flat_map(|(name, value)| [*name, *value]));
+    plan(&args)
+}
+
+/// The command as a client library sends it: the bytes, where its arguments are, and where its header ends.
+fn encode(args: &[&[u8]]) -> (Vec<u8>, Vec<Span32>, usize) {
+    let mut buf = format!("*{}\r\n", args.len()).into_bytes();
+    let header_end = buf.len();
+    let mut spans = Vec::with_capacity(args.len());
+    for arg in args {
+        buf.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        let start = u32::try_from(buf.len()).unwrap_or(u32::MAX);
+        buf.extend_from_slice(arg);
+        spans.push(Span32 {
+            start,
+            end: u32::try_from(buf.len()).unwrap_or(u32::MAX),
+        });
+        buf.extend_from_slice(b"\r\n");
     }
+    (buf, spans, header_end)
 }
 
-/// The context that TARS v1.0.x services write as JSON.
-#[derive(Deserialize)]
-struct Envelope {
-    traceparent: String,
-    #[serde(default)]
-    tracestate: String,
-}
-
-impl Envelope {
-    fn read(json: &[u8]) -> Option<Self> {
-        let envelope: Self = serde_json::from_slice(json).ok()?;
-        is_traceparent(envelope.traceparent.as_bytes()).then_some(envelope)
+/// The arguments of a whole command.
+fn split(command: &[u8]) -> Vec<Vec<u8>> {
+    let mut args = Vec::new();
+    if let Ok(Head::Array { mut cursor, .. }) = scan::head(command) {
+        // What was made here is well-formed: an error would leave the list short, and the counts visibly wrong.
+        let _ = cursor.walk(command, |arg| args.push(arg.of(command).to_vec()));
     }
-}
-
-/// W3C Trace Context level 2, by fixed offsets.
-fn is_traceparent(value: &[u8]) -> bool {
-    let hex = |range: std::ops::Range<usize>| {
-        let part = value.get(range).unwrap_or_default();
-        let lower = part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        (!part.is_empty() && lower).then_some(part)
-    };
-    let not_zero = |part: Option<&[u8]>| part.is_some_and(|part| part.iter().any(|b| *b != b'0'));
-    let dash = |at| value.get(at) == Some(&b'-');
-    let (Some(version), Some(_)) = (hex(0..2), hex(53..55)) else {
-        return false;
-    };
-    let ends_well = value.len() == TRACEPARENT_LEN || version != b"00" && dash(TRACEPARENT_LEN);
-    version != b"ff"
-        && dash(2)
-        && not_zero(hex(3..35))
-        && dash(35)
-        && not_zero(hex(36..52))
-        && dash(52)
-        && ends_well
-}
-
-/// The fields and values of an XADD, and whether an idempotent producer hashes them; none if it is malformed.
-fn fields_of<'a>(args: &'a [&'a [u8]]) -> Option<(&'a [&'a [u8]], bool)> {
-    let mut rest = args.get(2..)?;
-    let mut hashed = false;
-    loop {
-        let (option, after) = rest.split_first()?;
-        let is = |name: &str| option.eq_ignore_ascii_case(name.as_bytes());
-        let values = if is("NOMKSTREAM") || is("KEEPREF") || is("DELREF") || is("ACKED") {
-            0
-        } else if is("MAXLEN") || is("MINID") {
-            let exact = after
-                .first()
-                .is_some_and(|sign| matches!(*sign, b"=" | b"~"));
-            1 + usize::from(exact)
-        } else if is("LIMIT") {
-            1
-        } else if is("IDMPAUTO") {
-            hashed = true;
-            1
-        } else if is("IDMP") {
-            2
-        } else {
-            let sound = is_id(option) && !after.is_empty() && after.len().is_multiple_of(2);
-            return sound.then_some((after, hashed));
-        };
-        rest = after.get(values..)?;
-    }
-}
-
-/// `*`, `ms`, `ms-seq` or `ms-*`.
-fn is_id(text: &[u8]) -> bool {
-    let number =
-        |part: &[u8]| std::str::from_utf8(part).is_ok_and(|part| part.parse::<u64>().is_ok());
-    let mut parts = text.splitn(2, |b| *b == b'-');
-    match (parts.next(), parts.next()) {
-        (Some(b"*"), None) => true,
-        (Some(ms), None | Some(b"*")) => number(ms),
-        (Some(ms), Some(seq)) => number(ms) && number(seq),
-        _ => false,
-    }
+    args
 }
 
 /// A command as RESP.

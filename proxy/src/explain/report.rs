@@ -231,12 +231,8 @@ impl StreamLine {
                 !decision.fields.is_empty() && self.rule.deliver != Deliver::Strip.name();
         }
         let (old, new) = (before.iter().sum::<i64>(), after.iter().sum::<i64>());
-        // Bytes of a sample are far below what a f64 counts exactly.
-        self.added_percent = if old == 0 {
-            0.0
-        } else {
-            (new - old) as f64 * 100.0 / old as f64
-        };
+        // To a tenth; the bytes of a sample are far below what a f64 counts exactly.
+        self.added_percent = ((new - old) as f64 * 1000.0 / old.max(1) as f64).round() / 10.0;
         self.entries = before.len();
         self.payload_before = Spread::of(before);
         self.payload_after = Spread::of(after);

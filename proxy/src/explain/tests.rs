@@ -234,6 +234,10 @@ fn streams_of_a_server() {
                 range("hash"),
                 "-WRONGTYPE Operation against a key\r\n".to_owned(),
             ),
+            (
+                range("shut"),
+                "-NOAUTH Authentication required.\r\n".to_owned(),
+            ),
         ]
     };
     let env: Environment = [
@@ -249,7 +253,7 @@ fn streams_of_a_server() {
         upstream: Some(url.clone()),
         ..Flags::default()
     };
-    let wanted = ["orders", "strict", "none", "hash"]
+    let wanted = ["orders", "strict", "none", "hash", "shut"]
         .map(str::to_owned)
         .to_vec();
     let args = Args {
@@ -273,6 +277,7 @@ TRACED        entries with a valid traceparent / with a context in _trace_contex
 NEW NAMES     whether readers behind the proxy would see field names that the producer did not write; strict decoders need deliver = strip
 none: there are no entries to look at
 hash: WRONGTYPE Operation against a key
+shut: NOAUTH Authentication required. Give the password in REDISCLI_AUTH.
 ";
     assert_eq!(out, format!("{url}\n{expected}"));
 

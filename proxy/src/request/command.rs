@@ -68,7 +68,9 @@ impl Kind {
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
         // The common ones first: a GET is told from all others by its length and first letter.
-        let Some(first) = name.first().map(u8::to_ascii_uppercase) else { return Self::Other };
+        let Some(first) = name.first().map(u8::to_ascii_uppercase) else {
+            return Self::Other;
+        };
         let is = |word: &[u8]| name.eq_ignore_ascii_case(word);
         match (first, name.len()) {
             (b'X', 4) if is(b"XADD") => Self::Xadd,
@@ -174,8 +176,19 @@ mod tests {
         assert_eq!(Kind::of(b"xAdD"), Kind::Xadd);
         assert_eq!(Kind::of(b"XREADGROUP"), Kind::Xreadgroup);
         assert_eq!(Kind::of(b"psubscribe"), Kind::Subscribe(Channels::Pattern));
-        assert_eq!(Kind::of(b"sunsubscribe"), Kind::Unsubscribe(Channels::Shard));
-        for other in [&b""[..], b"GET", b"XADDX", b"XAD", b"XDEL", b"\0\0\0\0", b"SELECTS"] {
+        assert_eq!(
+            Kind::of(b"sunsubscribe"),
+            Kind::Unsubscribe(Channels::Shard)
+        );
+        for other in [
+            &b""[..],
+            b"GET",
+            b"XADDX",
+            b"XAD",
+            b"XDEL",
+            b"\0\0\0\0",
+            b"SELECTS",
+        ] {
             assert_eq!(Kind::of(other), Kind::Other, "{other:?}");
         }
     }

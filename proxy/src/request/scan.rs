@@ -31,7 +31,9 @@ impl Span32 {
     /// The bytes, or nothing where the range lies outside (which no range made here does).
     #[must_use]
     pub fn of(self, bytes: &[u8]) -> &[u8] {
-        bytes.get(self.start as usize..self.end as usize).unwrap_or_default()
+        bytes
+            .get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
     }
 }
 
@@ -83,8 +85,12 @@ impl Cursor {
     #[inline]
     pub fn walk(&mut self, buf: &[u8], mut each: impl FnMut(Span32)) -> Result<bool, Foreign> {
         while self.left > 0 {
-            let Some(rest) = buf.get(self.pos..).filter(|rest| !rest.is_empty()) else { return Ok(false) };
-            let Some((length, line)) = number_line(rest, b'$')? else { return Ok(false) };
+            let Some(rest) = buf.get(self.pos..).filter(|rest| !rest.is_empty()) else {
+                return Ok(false);
+            };
+            let Some((length, line)) = number_line(rest, b'$')? else {
+                return Ok(false);
+            };
             let length = usize::try_from(length).map_err(|_| Foreign)?;
             let start = self.pos + line;
             let end = start.checked_add(length).ok_or(Foreign)?;
@@ -120,17 +126,24 @@ pub fn head(buf: &[u8]) -> Result<Head, Foreign> {
 
 #[inline]
 fn array_head(buf: &[u8]) -> Result<Head, Foreign> {
-    let Some((argc, header_end)) = number_line(buf, b'*')? else { return Ok(Head::Incomplete) };
+    let Some((argc, header_end)) = number_line(buf, b'*')? else {
+        return Ok(Head::Incomplete);
+    };
     if argc <= 0 {
         return Ok(Head::Empty { end: header_end });
     }
     let argc = i32::try_from(argc).map_err(|_| Foreign)?.unsigned_abs();
-    let cursor = Cursor { pos: header_end, left: argc };
+    let cursor = Cursor {
+        pos: header_end,
+        left: argc,
+    };
     let rest = buf.get(header_end..).unwrap_or_default();
     if rest.is_empty() {
         return Ok(Head::Incomplete);
     }
-    let Some((length, line)) = number_line(rest, b'$')? else { return Ok(Head::Incomplete) };
+    let Some((length, line)) = number_line(rest, b'$')? else {
+        return Ok(Head::Incomplete);
+    };
     let length = usize::try_from(length).map_err(|_| Foreign)?;
     let start = header_end + line;
     let name = if length > MAX_NAME_BYTES {
@@ -139,15 +152,27 @@ fn array_head(buf: &[u8]) -> Result<Head, Foreign> {
         return Ok(Head::Incomplete);
     } else {
         let at = |n: usize| u32::try_from(n).map_err(|_| Foreign);
-        Span32 { start: at(start)?, end: at(start + length)? }
+        Span32 {
+            start: at(start)?,
+            end: at(start + length)?,
+        }
     };
-    Ok(Head::Array { argc, header_end, name, cursor })
+    Ok(Head::Array {
+        argc,
+        header_end,
+        name,
+        cursor,
+    })
 }
 
 #[inline(never)]
 fn inline_head(buf: &[u8]) -> Result<Head, Foreign> {
     let Some(newline) = memchr::memchr(b'\n', buf) else {
-        return if buf.len() > MAX_INLINE_BYTES || buf.contains(&0) { Err(Foreign) } else { Ok(Head::Incomplete) };
+        return if buf.len() > MAX_INLINE_BYTES || buf.contains(&0) {
+            Err(Foreign)
+        } else {
+            Ok(Head::Incomplete)
+        };
     };
     let line = buf.get(..newline).unwrap_or_default();
     // Servers look for the line's end with `strchr`, which a NUL stops.
@@ -159,7 +184,10 @@ fn inline_head(buf: &[u8]) -> Result<Head, Foreign> {
     if text.iter().all(|b| is_space(*b)) {
         return Ok(Head::Empty { end });
     }
-    Ok(Head::Inline { text_end: text.len(), end })
+    Ok(Head::Inline {
+        text_end: text.len(),
+        end,
+    })
 }
 
 /// `isspace` of the C locale.
@@ -183,15 +211,23 @@ pub(crate) fn number_line(buf: &[u8], marker: u8) -> Result<Option<(i64, usize)>
     let mut digits = 0usize;
     let mut at = 1usize;
     loop {
-        let Some(&byte) = bytes.next() else { return Ok(None) };
+        let Some(&byte) = bytes.next() else {
+            return Ok(None);
+        };
         at += 1;
         let digit = byte.wrapping_sub(b'0');
         if digit < 10 {
             // `string2ll`: no leading zero, and no `-0`.
-            if (digits == 1 && value == 0) || digits > MAX_NUMBER_BYTES || (digits == 0 && digit == 0 && negative) {
+            if (digits == 1 && value == 0)
+                || digits > MAX_NUMBER_BYTES
+                || (digits == 0 && digit == 0 && negative)
+            {
                 return Err(Foreign);
             }
-            value = value.checked_mul(10).and_then(|v| v.checked_add(i64::from(digit))).ok_or(Foreign)?;
+            value = value
+                .checked_mul(10)
+                .and_then(|v| v.checked_add(i64::from(digit)))
+                .ok_or(Foreign)?;
             digits += 1;
         } else if byte == b'\r' && digits > 0 {
             return match bytes.next() {

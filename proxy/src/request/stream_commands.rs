@@ -34,14 +34,22 @@ pub fn read<'a>(buf: &'a [u8], args: &[Span32], grouped: bool) -> Option<Read<'a
             if count == 0 || !count.is_multiple_of(2) || grouped != group.is_some() {
                 return None;
             }
-            return Some(Read { group, noack, keys, count: count / 2 });
+            return Some(Read {
+                group,
+                noack,
+                keys,
+                count: count / 2,
+            });
         } else if is(b"GROUP") && grouped {
             group = Some((arg(i + 1)?, arg(i + 2)?));
             i += 3;
         } else if is(b"NOACK") && grouped {
             noack = true;
             i += 1;
-        } else if is(b"COUNT") || is(b"BLOCK") || (grouped && (is(b"CLAIM") || is(b"MAXCOUNT") || is(b"MAXSIZE"))) {
+        } else if is(b"COUNT")
+            || is(b"BLOCK")
+            || (grouped && (is(b"CLAIM") || is(b"MAXCOUNT") || is(b"MAXSIZE")))
+        {
             i += 2;
         } else {
             return None;
@@ -85,7 +93,13 @@ pub fn claim<'a>(buf: &'a [u8], args: &[Span32]) -> Option<Claim<'a>> {
         }
         i += 1;
     }
-    Some(Claim { key, group, consumer, justid, retry_count })
+    Some(Claim {
+        key,
+        group,
+        consumer,
+        justid,
+        retry_count,
+    })
 }
 
 /// XACK, XACKDEL or XNACK.
@@ -121,7 +135,12 @@ pub enum How {
 pub fn ack<'a>(buf: &'a [u8], args: &[Span32]) -> Option<Settle<'a>> {
     let arg = |i: usize| args.get(i).map(|a| a.of(buf));
     let ids = ids(buf, args.get(3..)?)?;
-    Some(Settle { key: arg(1)?, group: arg(2)?, ids, how: How::Ack })
+    Some(Settle {
+        key: arg(1)?,
+        group: arg(2)?,
+        ids,
+        how: How::Ack,
+    })
 }
 
 /// Reads `XACKDEL key group [KEEPREF|DELREF|ACKED] IDS n id …`.
@@ -149,10 +168,16 @@ pub fn nack<'a>(buf: &'a [u8], args: &[Span32]) -> Option<Settle<'a>> {
 /// Finds `IDS n id …` at or after `from`.
 fn settle_list<'a>(buf: &'a [u8], args: &[Span32], from: usize, how: How) -> Option<Settle<'a>> {
     let arg = |i: usize| args.get(i).map(|a| a.of(buf));
-    let at = (from..args.len()).find(|i| arg(*i).is_some_and(|a| a.eq_ignore_ascii_case(b"IDS")))?;
+    let at =
+        (from..args.len()).find(|i| arg(*i).is_some_and(|a| a.eq_ignore_ascii_case(b"IDS")))?;
     let count: usize = std::str::from_utf8(arg(at + 1)?).ok()?.parse().ok()?;
     let list = args.get(at + 2..(at + 2).checked_add(count)?)?;
-    Some(Settle { key: arg(1)?, group: arg(2)?, ids: ids(buf, list)?, how })
+    Some(Settle {
+        key: arg(1)?,
+        group: arg(2)?,
+        ids: ids(buf, list)?,
+        how,
+    })
 }
 
 fn ids(buf: &[u8], args: &[Span32]) -> Option<Vec<EntryId>> {
@@ -181,10 +206,26 @@ mod tests {
 
     #[test]
     fn reads_know_group_noack_and_keys() {
-        let parsed = |line: &str, grouped| with(line, |b, a| read(b, a, grouped).map(|r| (r.group.is_some(), r.noack, r.keys, r.count)));
-        assert_eq!(parsed("XREAD COUNT 2 BLOCK 0 STREAMS a b 0 $", false), Some((false, false, 6, 2)));
-        assert_eq!(parsed("xreadgroup group g c count 1 noack streams s >", true), Some((true, true, 8, 1)));
-        assert_eq!(parsed("XREADGROUP GROUP g c CLAIM 5 MAXCOUNT 3 MAXSIZE 9 STREAMS s >", true), Some((true, false, 11, 1)));
+        let parsed = |line: &str, grouped| {
+            with(line, |b, a| {
+                read(b, a, grouped).map(|r| (r.group.is_some(), r.noack, r.keys, r.count))
+            })
+        };
+        assert_eq!(
+            parsed("XREAD COUNT 2 BLOCK 0 STREAMS a b 0 $", false),
+            Some((false, false, 6, 2))
+        );
+        assert_eq!(
+            parsed("xreadgroup group g c count 1 noack streams s >", true),
+            Some((true, true, 8, 1))
+        );
+        assert_eq!(
+            parsed(
+                "XREADGROUP GROUP g c CLAIM 5 MAXCOUNT 3 MAXSIZE 9 STREAMS s >",
+                true
+            ),
+            Some((true, false, 11, 1))
+        );
         for (line, grouped) in [
             ("XREAD STREAMS a", false),
             ("XREAD STREAMS a b 0", false),
@@ -203,17 +244,33 @@ mod tests {
     fn claims_know_justid_and_retrycount() {
         let parsed = |line: &str| with(line, |b, a| claim(b, a).map(|c| (c.justid, c.retry_count)));
         assert_eq!(parsed("XCLAIM s g c 0 1-1 2-2"), Some((false, None)));
-        assert_eq!(parsed("XCLAIM s g c 0 1-1 IDLE 5 RETRYCOUNT 7 FORCE JUSTID"), Some((true, Some(7))));
-        assert_eq!(parsed("XAUTOCLAIM s g c 0 0-0 COUNT 5 justid"), Some((true, None)));
+        assert_eq!(
+            parsed("XCLAIM s g c 0 1-1 IDLE 5 RETRYCOUNT 7 FORCE JUSTID"),
+            Some((true, Some(7)))
+        );
+        assert_eq!(
+            parsed("XAUTOCLAIM s g c 0 0-0 COUNT 5 justid"),
+            Some((true, None))
+        );
         assert_eq!(parsed("XCLAIM s g c 0"), None);
     }
 
     #[test]
     fn settlements_list_their_ids() {
         let id = |ms, seq| EntryId { ms, seq };
-        assert_eq!(with("XACK s g 1-1 2", |b, a| ack(b, a).unwrap().ids), [id(1, 1), id(2, 0)]);
-        assert_eq!(with("XACKDEL s g DELREF IDS 2 1-1 2-2", |b, a| ack_del(b, a).unwrap().ids), [id(1, 1), id(2, 2)]);
-        let nacked = with("XNACK s g fatal IDS 1 1-1 RETRYCOUNT 3 FORCE", |b, a| nack(b, a).map(|n| (n.ids, n.how)));
+        assert_eq!(
+            with("XACK s g 1-1 2", |b, a| ack(b, a).unwrap().ids),
+            [id(1, 1), id(2, 0)]
+        );
+        assert_eq!(
+            with("XACKDEL s g DELREF IDS 2 1-1 2-2", |b, a| ack_del(b, a)
+                .unwrap()
+                .ids),
+            [id(1, 1), id(2, 2)]
+        );
+        let nacked = with("XNACK s g fatal IDS 1 1-1 RETRYCOUNT 3 FORCE", |b, a| {
+            nack(b, a).map(|n| (n.ids, n.how))
+        });
         assert_eq!(nacked, Some((vec![id(1, 1)], How::Fatal)));
         assert!(with("XACK s g", |b, a| ack(b, a).is_none()));
         assert!(with("XACK s g x-1", |b, a| ack(b, a).is_none()));

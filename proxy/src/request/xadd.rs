@@ -44,7 +44,11 @@ pub fn parse(buf: &[u8], args: &[Span32]) -> Option<Xadd> {
         }
         match option.first()?.to_ascii_uppercase() {
             b'M' if is(i, b"MAXLEN") || is(i, b"MINID") => {
-                i += if matches!(arg(i + 1)?, b"~" | b"=") { 3 } else { 2 };
+                i += if matches!(arg(i + 1)?, b"~" | b"=") {
+                    3
+                } else {
+                    2
+                };
             }
             b'L' if is(i, b"LIMIT") => i += 2,
             b'N' if is(i, b"NOMKSTREAM") => i += 1,
@@ -62,12 +66,15 @@ pub fn parse(buf: &[u8], args: &[Span32]) -> Option<Xadd> {
     }
     let fields = i + 1;
     let count = args.len().checked_sub(fields)?;
-    (count >= 2 && count.is_multiple_of(2)).then_some(Xadd { fields, hashes_fields })
+    (count >= 2 && count.is_multiple_of(2)).then_some(Xadd {
+        fields,
+        hashes_fields,
+    })
 }
 
 /// `<ms>`, `<ms>-<seq>` or `<ms>-*`.
 fn is_entry_id(text: &[u8]) -> bool {
-    EntryId::parse(text.strip_suffix(b"*").filter(|ms| ms.ends_with(b"-")).map_or(text, |ms| &ms[..ms.len() - 1])).is_some()
+    EntryId::parse(text.strip_suffix(b"-*").unwrap_or(text)).is_some()
 }
 
 /// What the fields of a message say of its context, and where.
@@ -119,18 +126,34 @@ impl Carried {
         let has_traceparent = traceparents > 0;
         if let (1, Some(context)) = (traceparents, flat) {
             let state = if has_tracestate {
-                context::parse_tracestate(fields.filter(|(name, _)| *name == TRACESTATE).map(|(_, value)| value))
+                context::parse_tracestate(
+                    fields
+                        .filter(|(name, _)| *name == TRACESTATE)
+                        .map(|(_, value)| value),
+                )
             } else {
                 TraceState::default()
             };
-            return Self { context: Some(context), state, source: Source::Field, has_traceparent, has_tracestate };
+            return Self {
+                context: Some(context),
+                state,
+                source: Source::Field,
+                has_traceparent,
+                has_tracestate,
+            };
         }
         let (context, state, source) = match envelope.and_then(read_envelope) {
             Some((context, state)) => (Some(context), state, Source::Envelope),
             None if has_traceparent => (None, TraceState::default(), Source::Invalid),
             None => (None, TraceState::default(), Source::None),
         };
-        Self { context, state, source, has_traceparent, has_tracestate }
+        Self {
+            context,
+            state,
+            source,
+            has_traceparent,
+            has_tracestate,
+        }
     }
 }
 
@@ -141,15 +164,25 @@ fn read_envelope(json: &[u8]) -> Option<(SpanContext, TraceState)> {
         #[serde(borrow)]
         traceparent: std::borrow::Cow<'a, str>,
         #[serde(borrow, default)]
-        tracestate: Option<std::borrow::Cow<'a, str>>,
+        tracestate: Option<Text<'a>>,
+    }
+    /// What is no text says nothing, and takes nothing from the `traceparent` beside it.
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Text<'a> {
+        Text(#[serde(borrow)] std::borrow::Cow<'a, str>),
+        Other(serde::de::IgnoredAny),
     }
     if json.len() > MAX_ENVELOPE_BYTES {
         return None;
     }
     let envelope: Envelope<'_> = serde_json::from_slice(json).ok()?;
     let context = context::parse_traceparent(envelope.traceparent.as_bytes())?;
-    let state = context::parse_tracestate(envelope.tracestate.iter().map(|s| s.as_bytes()));
-    Some((context, state))
+    let state = envelope.tracestate.as_ref().and_then(|state| match state {
+        Text::Text(text) => Some(text.as_bytes()),
+        Text::Other(_) => None,
+    });
+    Some((context, context::parse_tracestate(state)))
 }
 
 /// The pairs of an XADD.
@@ -158,21 +191,29 @@ pub fn fields<'a>(
     args: &'a [Span32],
     xadd: Xadd,
 ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone + 'a {
-    args.get(xadd.fields..).unwrap_or_default().chunks_exact(2).filter_map(move |pair| match pair {
-        [name, value] => Some((name.of(buf), value.of(buf))),
-        _ => None,
-    })
+    args.get(xadd.fields..)
+        .unwrap_or_default()
+        .chunks_exact(2)
+        .filter_map(move |pair| match pair {
+            [name, value] => Some((name.of(buf), value.of(buf))),
+            _ => None,
+        })
 }
 
 /// How many arguments [`rewrite`] will add.
 #[must_use]
 pub fn added_arguments(carried: &Carried, state: &TraceState) -> u32 {
-    2 * (u32::from(!carried.has_traceparent) + u32::from(!carried.has_tracestate && !state.as_str().is_empty()))
+    2 * (u32::from(!carried.has_traceparent)
+        + u32::from(!carried.has_tracestate && !state.as_str().is_empty()))
 }
 
 /// Says which bytes of the command change so that it carries `context`: each call of `splice` replaces a range, in
 /// ascending order. A `traceparent` that is there gets the new value, all of them; else the field is appended. A
 /// `tracestate` that is there belonged to no valid context: the first takes `state`, the others are emptied.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a command's parts, and what is to become of them"
+)]
 pub fn rewrite(
     buf: &[u8],
     args: &[Span32],
@@ -187,9 +228,10 @@ pub fn rewrite(
     let traceparent = context.traceparent();
     let added = added_arguments(carried, state);
     if added > 0 {
-        let argc = u32::try_from(args.len()).unwrap_or(u32::MAX).saturating_add(added);
-        let mut header = Short::default();
-        header.line(b'*', argc as usize);
+        let argc = u32::try_from(args.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(added);
+        let header = Short::line(b'*', argc as usize);
         splice(0..header_end, header.bytes());
     }
     let mut state_text = state.as_str().as_bytes();
@@ -227,42 +269,44 @@ pub const APPENDED_LEN: usize = APPENDED_AT + TRACEPARENT_LEN + 2;
 
 /// A bulk string.
 fn bulk(value: &[u8]) -> Vec<u8> {
-    let mut header = Short::default();
-    header.line(b'$', value.len());
+    let header = Short::line(b'$', value.len());
     [header.bytes(), value, b"\r\n"].concat()
 }
 
 /// A header line, on the stack.
-#[derive(Default)]
 pub(crate) struct Short {
     bytes: [u8; 24],
-    len: usize,
+    start: usize,
 }
 
 impl Short {
-    /// Writes `<marker><number>\r\n`.
-    pub(crate) fn line(&mut self, marker: u8, number: usize) {
-        let mut digits = [0u8; 20];
-        let mut at = digits.len();
+    /// `<marker><number>\r\n`
+    #[allow(
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "a usize has at most 20 digits, and a digit is below 10"
+    )]
+    pub(crate) fn line(marker: u8, number: usize) -> Self {
+        let mut bytes = [0; 24];
+        bytes[22..].copy_from_slice(b"\r\n");
+        let mut start = 22;
         let mut rest = number;
         loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
+            start -= 1;
+            bytes[start] = b'0' + (rest % 10) as u8;
             rest /= 10;
             if rest == 0 {
                 break;
             }
         }
-        let digits = &digits[at..];
-        self.bytes[0] = marker;
-        self.bytes[1..=digits.len()].copy_from_slice(digits);
-        self.bytes[digits.len() + 1..digits.len() + 3].copy_from_slice(b"\r\n");
-        self.len = digits.len() + 3;
+        start -= 1;
+        bytes[start] = marker;
+        Self { bytes, start }
     }
 
-    /// What was written.
+    /// What is to be written.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        self.bytes.get(self.start..).unwrap_or_default()
     }
 }
 

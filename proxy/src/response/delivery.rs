@@ -23,13 +23,23 @@ const MAX_BATCH_LINKS: usize = 128;
 
 impl Replies {
     /// An entry is whole, at `at` of the chunk.
-    pub(super) fn entry(&mut self, deliver: &mut Deliver, at: Range<usize>, chunk: &mut Chunk<'_>, cx: &mut Context) {
-        let Some((key, stream)) = deliver.stream.clone() else { return };
+    pub(super) fn entry(
+        &mut self,
+        deliver: &mut Deliver,
+        at: Range<usize>,
+        chunk: &mut Chunk<'_>,
+        cx: &mut Context,
+    ) {
+        let Some((key, stream)) = deliver.stream.clone() else {
+            return;
+        };
         if !stream.trace {
             return;
         }
         let buf = chunk.bytes().get(at.clone()).unwrap_or_default();
-        let Some(entry) = Entry::parse(buf) else { return };
+        let Some(entry) = Entry::parse(buf) else {
+            return;
+        };
         // A message that was deleted while it was pending: there is nothing to process.
         let Some(fields) = &entry.fields else { return };
         let carried = Carried::read(fields.pairs(buf));
@@ -62,8 +72,7 @@ impl Replies {
             }
             DeliverRule::Strip => {
                 if let Some(strip) = added_fields(fields, buf) {
-                    let mut header = Short::default();
-                    header.line(b'*', strip.left);
+                    let header = Short::line(b'*', strip.left);
                     let shift = |range: Range<usize>| range.start + at.start..range.end + at.start;
                     let fields_header = shift(fields.header.clone());
                     let range = shift(strip.range);
@@ -84,7 +93,9 @@ impl Replies {
 
 /// Where the value of a lone version 00 `traceparent` field begins.
 fn propagated(fields: &Fields, buf: &[u8]) -> Option<usize> {
-    let (_, value) = fields.ranges(buf).find(|(name, _)| buf.get(name.clone()) == Some(TRACEPARENT))?;
+    let (_, value) = fields
+        .ranges(buf)
+        .find(|(name, _)| buf.get(name.clone()) == Some(TRACEPARENT))?;
     let text = buf.get(value.clone())?;
     (text.len() == TRACEPARENT_LEN && text.starts_with(b"00-")).then_some(value.start)
 }
@@ -103,7 +114,8 @@ fn added_fields(fields: &Fields, buf: &[u8]) -> Option<Added> {
         last = [last[1].take(), Some(pair)];
     }
     let is = |pair: &Option<(Range<usize>, Range<usize>)>, word: &[u8]| {
-        pair.as_ref().is_some_and(|(name, _)| buf.get(name.clone()) == Some(word))
+        pair.as_ref()
+            .is_some_and(|(name, _)| buf.get(name.clone()) == Some(word))
     };
     let [before, end] = &last;
     let (first, removed) = if is(end, TRACEPARENT) {
@@ -117,7 +129,10 @@ fn added_fields(fields: &Fields, buf: &[u8]) -> Option<Added> {
     let left = fields.count.checked_sub(removed).filter(|left| *left > 0)?;
     // `$11\r\n` stands before the name.
     let start = first.as_ref()?.0.start.checked_sub(5)?;
-    Some(Added { range: start..fields.body.end, left })
+    Some(Added {
+        range: start..fields.body.end,
+        left,
+    })
 }
 
 /// A message was given to a group's consumer: its span begins. Returns the span's context.
@@ -129,21 +144,32 @@ fn process(
     carried: &Carried,
     cx: &mut Context,
 ) -> Option<SpanContext> {
-    let Reader::Process(member, again) = &deliver.reader else { return None };
+    let Reader::Process(member, again) = &deliver.reader else {
+        return None;
+    };
     let start = match stream.relation {
         Relation::Parent => stream.start(carried.context.as_ref()),
         Relation::Link => stream.start_linked(carried.context.as_ref()),
     };
     let follows = start.parent.is_some() || stream.relation == Relation::Link;
-    let trace_state = if follows { carried.state.clone() } else { Default::default() };
+    let trace_state = if follows {
+        carried.state.clone()
+    } else {
+        Default::default()
+    };
     let context = start.context;
     let shared = &cx.worker.shared;
     let mut finished = cx.worker.finished();
     let mut table = shared.deliveries.lock();
-    let group = table.group(group_key(key, &member.group, cx), || shared.metrics.group(&stream.name, &member.group_name));
+    let group = table.group(group_key(key, &member.group, cx), || {
+        shared.metrics.group(&stream.name, &member.group_name)
+    });
     let attempt = |previous: Option<&Attempt>| {
         let mut links = start.links;
-        links.extend(previous.map(|p| Link { context: p.context, kind: LinkKind::PreviousAttempt }));
+        links.extend(previous.map(|p| Link {
+            context: p.context,
+            kind: LinkKind::PreviousAttempt,
+        }));
         Attempt {
             context,
             parent: start.parent,
@@ -159,14 +185,27 @@ fn process(
     };
     let token = table.deliver(group, entry.id, cx.now, attempt, &mut finished);
     let count = deliver.seen.as_ref().map_or(0, |seen| seen.count) + 1;
-    deliver.seen = Some(Latest { order: deliver.order, token, context, trace_state, count });
+    deliver.seen = Some(Latest {
+        order: deliver.order,
+        token,
+        context,
+        trace_state,
+        count,
+    });
     Some(context)
 }
 
 /// How often the message has been delivered, this time included, where that is known.
-fn delivery_count(again: &Again, key: &[u8], entry: &Entry, previous: Option<&Attempt>) -> Option<NonZeroU32> {
+fn delivery_count(
+    again: &Again,
+    key: &[u8],
+    entry: &Entry,
+    previous: Option<&Attempt>,
+) -> Option<NonZeroU32> {
     if let Some(before) = entry.delivered_before {
-        return u32::try_from(before).ok().and_then(|before| NonZeroU32::MIN.checked_add(before));
+        return u32::try_from(before)
+            .ok()
+            .and_then(|before| NonZeroU32::MIN.checked_add(before));
     }
     match again {
         // RETRYCOUNT sets the counter, and the delivery is not added to it.
@@ -177,7 +216,14 @@ fn delivery_count(again: &Again, key: &[u8], entry: &Entry, previous: Option<&At
 }
 
 /// A message was read without a group, or with NOACK: a span that ends at once, or one for all of the stream's.
-fn receive(deliver: &mut Deliver, key: &[u8], stream: &Arc<Stream>, entry: &Entry, carried: Carried, cx: &mut Context) {
+fn receive(
+    deliver: &mut Deliver,
+    key: &[u8],
+    stream: &Arc<Stream>,
+    entry: &Entry,
+    carried: Carried,
+    cx: &mut Context,
+) {
     let member: Option<Member> = match &deliver.reader {
         Reader::Receive(member) => member.clone(),
         _ => None,
@@ -187,7 +233,9 @@ fn receive(deliver: &mut Deliver, key: &[u8], stream: &Arc<Stream>, entry: &Entr
         let group_bytes = member.as_ref().map_or(&[][..], |member| &member.group);
         let mut table = shared.deliveries.lock();
         let group = table.group(group_key(key, group_bytes, cx), || {
-            shared.metrics.group(&stream.name, &group_label(&deliver.reader))
+            shared
+                .metrics
+                .group(&stream.name, &group_label(&deliver.reader))
         });
         table.count_delivered(group, entry.id, cx.now);
     }
@@ -195,8 +243,14 @@ fn receive(deliver: &mut Deliver, key: &[u8], stream: &Arc<Stream>, entry: &Entr
         && let Some(batch) = &mut deliver.batch
     {
         batch.batch = batch.batch.map(|count| count + 1);
-        if let Some(context) = carried.context.filter(|_| batch.links.len() < MAX_BATCH_LINKS) {
-            batch.links.push(Link { context, kind: LinkKind::Message });
+        if let Some(context) = carried
+            .context
+            .filter(|_| batch.links.len() < MAX_BATCH_LINKS)
+        {
+            batch.links.push(Link {
+                context,
+                kind: LinkKind::Message,
+            });
         }
         return;
     }
@@ -211,8 +265,16 @@ fn receive(deliver: &mut Deliver, key: &[u8], stream: &Arc<Stream>, entry: &Entr
     let span = Span {
         context: start.context,
         parent: start.parent,
-        trace_state: if start.parent.is_some() { carried.state } else { Default::default() },
-        operation: if batch { Operation::ReceiveBatch } else { Operation::Receive },
+        trace_state: if start.parent.is_some() {
+            carried.state
+        } else {
+            Default::default()
+        },
+        operation: if batch {
+            Operation::ReceiveBatch
+        } else {
+            Operation::Receive
+        },
         endpoint: cx.listener.endpoint.clone(),
         stream: stream.name.clone(),
         group: member.as_ref().map(|member| member.group_name.clone()),
@@ -234,5 +296,10 @@ fn receive(deliver: &mut Deliver, key: &[u8], stream: &Arc<Stream>, entry: &Entr
 }
 
 fn group_key<'a>(stream: &'a [u8], group: &'a [u8], cx: &Context) -> GroupKey<'a> {
-    GroupKey { upstream: cx.listener.upstream.number, database: cx.database, stream, group }
+    GroupKey {
+        upstream: cx.listener.upstream.number,
+        database: cx.database,
+        stream,
+        group,
+    }
 }

@@ -65,7 +65,14 @@ impl Walk {
     /// Begins at the first byte of a reply.
     #[must_use]
     pub fn new(shape: Shape) -> Self {
-        Self { shape, place: Place::Top, streams: 0, map: false, entries: 0, rest: 0 }
+        Self {
+            shape,
+            place: Place::Top,
+            streams: 0,
+            map: false,
+            entries: 0,
+            rest: 0,
+        }
     }
 
     /// Elements of the reply that have not begun, wherever the walk stands.
@@ -77,7 +84,10 @@ impl Walk {
             Place::Key => 2,
             Place::Entries | Place::Rest => 0,
         };
-        pairs.saturating_add(here).saturating_add(self.entries).saturating_add(self.rest)
+        pairs
+            .saturating_add(here)
+            .saturating_add(self.entries)
+            .saturating_add(self.rest)
     }
 
     /// Says what comes next; `buf` begins where the last step ended.
@@ -87,7 +97,9 @@ impl Walk {
     pub fn step(&mut self, buf: &[u8]) -> Result<Step, Foreign> {
         match self.place {
             Place::Top => {
-                let Some((header, line)) = aggregate(buf)? else { return Ok(Step::More) };
+                let Some((header, line)) = aggregate(buf)? else {
+                    return Ok(Step::More);
+                };
                 match (self.shape, header) {
                     (_, Aggregate::Null) => self.place = Place::Rest,
                     (Shape::Streams, Aggregate::List(n)) => {
@@ -114,7 +126,9 @@ impl Walk {
                 Ok(Step::Pass(line))
             }
             Place::Pair => {
-                let Some((header, line)) = aggregate(buf)? else { return Ok(Step::More) };
+                let Some((header, line)) = aggregate(buf)? else {
+                    return Ok(Step::More);
+                };
                 if header != Aggregate::List(2) {
                     return Ok(Step::Finish(self.remaining()));
                 }
@@ -125,8 +139,12 @@ impl Walk {
                 if buf.first().is_some_and(|b| *b != b'$') {
                     return Ok(Step::Finish(self.remaining()));
                 }
-                let Some((length, line)) = number_line(buf, b'$')? else { return Ok(Step::More) };
-                let Ok(length) = usize::try_from(length) else { return Ok(Step::Finish(self.remaining())) };
+                let Some((length, line)) = number_line(buf, b'$')? else {
+                    return Ok(Step::More);
+                };
+                let Ok(length) = usize::try_from(length) else {
+                    return Ok(Step::Finish(self.remaining()));
+                };
                 let end = line.checked_add(length).ok_or(Foreign)?;
                 if buf.len() < end.saturating_add(2) {
                     return Ok(Step::More);
@@ -135,7 +153,9 @@ impl Walk {
                 Ok(Step::Key(end + 2, line..end))
             }
             Place::List => {
-                let Some((header, line)) = aggregate(buf)? else { return Ok(Step::More) };
+                let Some((header, line)) = aggregate(buf)? else {
+                    return Ok(Step::More);
+                };
                 match header {
                     Aggregate::List(n) => self.entries = n,
                     Aggregate::Null => {}
@@ -199,10 +219,16 @@ impl Entry {
     pub fn parse(buf: &[u8]) -> Option<Self> {
         if buf.first() == Some(&b'$') {
             let (id, _) = bulk(buf, 0)?;
-            return Some(Self { id: EntryId::parse(buf.get(id)?)?, fields: None, delivered_before: None });
+            return Some(Self {
+                id: EntryId::parse(buf.get(id)?)?,
+                fields: None,
+                delivered_before: None,
+            });
         }
         let (header, mut at) = aggregate(buf).ok()??;
-        let Aggregate::List(members @ (2 | 4)) = header else { return None };
+        let Aggregate::List(members @ (2 | 4)) = header else {
+            return None;
+        };
         let (id, end) = bulk(buf, at)?;
         let id = EntryId::parse(buf.get(id)?)?;
         at = end;
@@ -213,7 +239,9 @@ impl Entry {
                 None
             }
             Aggregate::List(count) => {
-                let count = usize::try_from(count).ok().filter(|count| count.is_multiple_of(2))?;
+                let count = usize::try_from(count)
+                    .ok()
+                    .filter(|count| count.is_multiple_of(2))?;
                 let header = at..at + line;
                 let mut skim = Skim::default();
                 skim.start_many(count as u64);
@@ -222,7 +250,11 @@ impl Entry {
                     return None;
                 }
                 at = header.end + body;
-                Some(Fields { body: header.end..at, header, count })
+                Some(Fields {
+                    body: header.end..at,
+                    header,
+                    count,
+                })
             }
             _ => return None,
         };
@@ -233,13 +265,20 @@ impl Entry {
         } else {
             None
         };
-        Some(Self { id, fields, delivered_before })
+        Some(Self {
+            id,
+            fields,
+            delivered_before,
+        })
     }
 }
 
 impl Fields {
     /// The pairs, as ranges of the entry's bytes.
-    pub fn ranges<'a>(&self, buf: &'a [u8]) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + Clone + use<'a> {
+    pub fn ranges<'a>(
+        &self,
+        buf: &'a [u8],
+    ) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + Clone + use<'a> {
         let mut at = self.body.start;
         std::iter::repeat_n((), self.count / 2).map_while(move |()| {
             let (name, end) = bulk(buf, at)?;
@@ -250,8 +289,12 @@ impl Fields {
     }
 
     /// The pairs.
-    pub fn pairs<'a>(&self, buf: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone + use<'a> {
-        self.ranges(buf).filter_map(move |(name, value)| Some((buf.get(name)?, buf.get(value)?)))
+    pub fn pairs<'a>(
+        &self,
+        buf: &'a [u8],
+    ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone + use<'a> {
+        self.ranges(buf)
+            .filter_map(move |(name, value)| Some((buf.get(name)?, buf.get(value)?)))
     }
 }
 

@@ -26,8 +26,12 @@ pub enum Push {
 pub fn classify(buf: &[u8]) -> Result<Option<Push>, Foreign> {
     /// `punsubscribe`
     const MAX_WORD: usize = 12;
-    let Some(&marker) = buf.first() else { return Ok(None) };
-    let Some((count, line)) = number_line(buf, marker)? else { return Ok(None) };
+    let Some(&marker) = buf.first() else {
+        return Ok(None);
+    };
+    let Some((count, line)) = number_line(buf, marker)? else {
+        return Ok(None);
+    };
     let rest = buf.get(line..).unwrap_or_default();
     if count < 3 {
         return Ok(Some(Push::Other));
@@ -37,12 +41,22 @@ pub fn classify(buf: &[u8]) -> Result<Option<Push>, Foreign> {
         Some(b'$') => {}
         Some(_) => return Ok(Some(Push::Other)),
     }
-    let Some((length, start)) = number_line(rest, b'$')? else { return Ok(None) };
-    let Some(length) = usize::try_from(length).ok().filter(|length| *length <= MAX_WORD) else {
+    let Some((length, start)) = number_line(rest, b'$')? else {
+        return Ok(None);
+    };
+    let Some(length) = usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= MAX_WORD)
+    else {
         return Ok(Some(Push::Other));
     };
-    let Some(word) = rest.get(start..start + length) else { return Ok(None) };
-    let acknowledge = |channels, subscribed| Push::Acknowledge { channels, subscribed };
+    let Some(word) = rest.get(start..start + length) else {
+        return Ok(None);
+    };
+    let acknowledge = |channels, subscribed| Push::Acknowledge {
+        channels,
+        subscribed,
+    };
     Ok(Some(match word {
         b"message" | b"pmessage" | b"smessage" => Push::Message,
         b"subscribe" => acknowledge(Channels::Plain, true),

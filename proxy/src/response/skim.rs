@@ -85,7 +85,11 @@ impl Skim {
                 State::Body(left) => {
                     let n = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
                     let left = left - n as u64;
-                    self.state = if left == 0 { State::Header } else { State::Body(left) };
+                    self.state = if left == 0 {
+                        State::Header
+                    } else {
+                        State::Body(left)
+                    };
                     n
                 }
                 State::Line => match memchr::memchr(b'\r', rest) {
@@ -110,14 +114,22 @@ impl Skim {
                         n
                     }
                     Some((length, n)) => {
-                        self.state = State::Chunk(u64::try_from(length).map_err(|_| Foreign)?.saturating_add(2));
+                        self.state = State::Chunk(
+                            u64::try_from(length)
+                                .map_err(|_| Foreign)?
+                                .saturating_add(2),
+                        );
                         n
                     }
                 },
                 State::Chunk(left) => {
                     let n = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
                     let left = left - n as u64;
-                    self.state = if left == 0 { State::Chunks } else { State::Chunk(left) };
+                    self.state = if left == 0 {
+                        State::Chunks
+                    } else {
+                        State::Chunk(left)
+                    };
                     n
                 }
             };
@@ -129,13 +141,17 @@ impl Skim {
     /// Reads one header line, or the marker of a line; 0 while it is incomplete.
     #[inline]
     fn header(&mut self, buf: &[u8]) -> Result<usize, Foreign> {
-        let Some(&marker) = buf.first() else { return Ok(0) };
+        let Some(&marker) = buf.first() else {
+            return Ok(0);
+        };
         match marker {
             b'$' | b'=' | b'!' => {
                 if streamed(buf) {
                     return self.streamed_header(buf, marker);
                 }
-                let Some((length, line)) = number_line(buf, marker)? else { return Ok(0) };
+                let Some((length, line)) = number_line(buf, marker)? else {
+                    return Ok(0);
+                };
                 self.take_one();
                 match length {
                     -1 if marker == b'$' => {}
@@ -155,7 +171,9 @@ impl Skim {
                 if streamed(buf) {
                     return self.streamed_header(buf, marker);
                 }
-                let Some((count, line)) = number_line(buf, marker)? else { return Ok(0) };
+                let Some((count, line)) = number_line(buf, marker)? else {
+                    return Ok(0);
+                };
                 if marker != b'|' {
                     self.take_one();
                 }
@@ -167,9 +185,16 @@ impl Skim {
             }
             b'.' => {
                 if buf.len() < 3 {
-                    return if b".\r\n".starts_with(buf) { Ok(0) } else { Err(Foreign) };
+                    return if b".\r\n".starts_with(buf) {
+                        Ok(0)
+                    } else {
+                        Err(Foreign)
+                    };
                 }
-                let outside = self.open.pop().filter(|_| self.left == UNKNOWN && buf.starts_with(b".\r\n"));
+                let outside = self
+                    .open
+                    .pop()
+                    .filter(|_| self.left == UNKNOWN && buf.starts_with(b".\r\n"));
                 self.left = outside.ok_or(Foreign)?;
                 Ok(3)
             }
@@ -180,7 +205,9 @@ impl Skim {
     /// `$?`, `*?`, `~?`, `%?`: a length that nobody says.
     #[cold]
     fn streamed_header(&mut self, buf: &[u8], marker: u8) -> Result<usize, Foreign> {
-        let Some(line) = buf.get(..4) else { return Ok(0) };
+        let Some(line) = buf.get(..4) else {
+            return Ok(0);
+        };
         if line.get(2..) != Some(b"\r\n") {
             return Err(Foreign);
         }
@@ -210,9 +237,17 @@ impl Skim {
     fn add(&mut self, elements: u64) -> Result<(), Foreign> {
         if self.left == UNKNOWN {
             // A definite aggregate within a streamed one would need its own count; no server sends it.
-            return if elements == 0 { Ok(()) } else { self.nest(elements) };
+            return if elements == 0 {
+                Ok(())
+            } else {
+                self.nest(elements)
+            };
         }
-        self.left = self.left.checked_add(elements).filter(|left| *left <= MAX_ELEMENTS).ok_or(Foreign)?;
+        self.left = self
+            .left
+            .checked_add(elements)
+            .filter(|left| *left <= MAX_ELEMENTS)
+            .ok_or(Foreign)?;
         Ok(())
     }
 
@@ -220,7 +255,11 @@ impl Skim {
     /// one cannot come before they are complete, unless the server lies.
     #[cold]
     fn nest(&mut self, elements: u64) -> Result<(), Foreign> {
-        if elements > MAX_ELEMENTS { Err(Foreign) } else { Ok(()) }
+        if elements > MAX_ELEMENTS {
+            Err(Foreign)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -233,8 +272,15 @@ fn streamed(buf: &[u8]) -> bool {
 /// Number of elements that a header of this marker announces.
 #[inline]
 fn elements(marker: u8, count: i64) -> Result<u64, Foreign> {
-    let count = u64::try_from(count).ok().filter(|count| *count <= MAX_ELEMENTS / 2).ok_or(Foreign)?;
-    Ok(if matches!(marker, b'%' | b'|') { count * 2 } else { count })
+    let count = u64::try_from(count)
+        .ok()
+        .filter(|count| *count <= MAX_ELEMENTS / 2)
+        .ok_or(Foreign)?;
+    Ok(if matches!(marker, b'%' | b'|') {
+        count * 2
+    } else {
+        count
+    })
 }
 
 /// The header of an array, set, push or map.
@@ -257,14 +303,18 @@ pub enum Aggregate {
 /// [`Foreign`] for bytes that are not RESP.
 #[inline]
 pub fn aggregate(buf: &[u8]) -> Result<Option<(Aggregate, usize)>, Foreign> {
-    let Some(&marker) = buf.first() else { return Ok(None) };
+    let Some(&marker) = buf.first() else {
+        return Ok(None);
+    };
     if !matches!(marker, b'*' | b'~' | b'%' | b'$' | b'_') || streamed(buf) {
         return Ok(Some((Aggregate::Other, 0)));
     }
     if marker == b'_' {
         return Ok((buf.len() >= 3).then_some((Aggregate::Null, 3)));
     }
-    let Some((count, line)) = number_line(buf, marker)? else { return Ok(None) };
+    let Some((count, line)) = number_line(buf, marker)? else {
+        return Ok(None);
+    };
     Ok(Some(match (marker, u64::try_from(count)) {
         (b'*' | b'$', Err(_)) => (Aggregate::Null, line),
         (b'*' | b'~', Ok(count)) if count <= MAX_ELEMENTS => (Aggregate::List(count), line),

@@ -48,7 +48,10 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { batch: Batch::default(), max_links: 128 }
+        Self {
+            batch: Batch::default(),
+            max_links: 128,
+        }
     }
 }
 
@@ -62,14 +65,19 @@ impl Settings {
         let batch = Batch::from_env(&lookup).map_err(|error| error.to_string())?;
         let max_links = match lookup(LINKS).as_deref().map(str::trim) {
             None | Some("") => Self::default().max_links,
-            Some(text) => text.parse().map_err(|_| format!("{LINKS} is `{text}`, but must be a whole number"))?,
+            Some(text) => text
+                .parse()
+                .map_err(|_| format!("{LINKS} is `{text}`, but must be a whole number"))?,
         };
         Ok(Self { batch, max_links })
     }
 
     /// A batch that the queue can hold, of one span at least.
     fn batch_size(&self) -> usize {
-        self.batch.max_export_batch_size.min(self.batch.max_queue_size).max(1)
+        self.batch
+            .max_export_batch_size
+            .min(self.batch.max_queue_size)
+            .max(1)
     }
 }
 
@@ -98,7 +106,10 @@ where
         failing: 0,
         taken: Vec::new(),
     };
-    Exporting { stop, task: tokio::spawn(consumer.run(stopped)) }
+    Exporting {
+        stop,
+        task: tokio::spawn(consumer.run(stopped)),
+    }
 }
 
 /// The running task. Dropping this gives up what has not been exported.
@@ -249,8 +260,12 @@ where
         let (id, result) =
             ended.unwrap_or_else(|e| (e.id(), Err(format!("the exporter failed: {e}"))));
         let exporting = |lane: &&mut Lane<E>| lane.exporting.is_some_and(|(it, _)| it == id);
-        let Some(lane) = self.lanes.values_mut().find(exporting) else { return };
-        let Some((_, spans)) = lane.exporting.take() else { return };
+        let Some(lane) = self.lanes.values_mut().find(exporting) else {
+            return;
+        };
+        let Some((_, spans)) = lane.exporting.take() else {
+            return;
+        };
         let failed_before = std::mem::replace(&mut lane.failing, result.is_err());
         match result {
             Ok(()) => {

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::net::Ipv6Addr;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -52,6 +54,7 @@ fn reads_upstreams() {
             "unix:///run/redis.sock",
             plain(Address::Unix("/run/redis.sock".into())),
         ),
+        ("unix:/a://b@c", plain(Address::Unix("/a://b@c".into()))),
         (
             "rediss://redis",
             Upstream {

@@ -9,15 +9,16 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use clap::Parser as _;
-use proptest::prelude::*;
 
+mod any_text;
 mod errors;
 mod reload;
 
 use super::*;
 use crate::cli::Cli;
 use crate::config::{
-    Address, Deliver, InferParent, Listener, LogFormat, Relation, Sampler, StreamSettings,
+    Address, Deliver, InferParent, Listener, LogFormat, Relation, Sampler, StreamRule,
+    StreamSettings,
 };
 
 const NOTHING: [(&str, &str); 0] = [];
@@ -147,6 +148,54 @@ fn nothing_said_gives_the_defaults() {
 fn the_table_below_is_complete() {
     let tested: BTreeSet<_> = SETTINGS.iter().map(|(key, ..)| *key).collect();
     assert_eq!(tested, names::single().collect());
+}
+
+/// The file of the documentation: every key, as one writes it.
+const WHOLE: &str = r#"
+admin = "127.0.0.1:9464"
+workers = 1
+region = "eu-west-1"
+relation = "parent"            # or "link"
+process_timeout = "5m"
+drain_timeout = "30s"
+no_trace = false
+log_level = "info"
+log_format = "text"
+[[listener]]
+listen = "127.0.0.1:6380"
+upstream = "redis://127.0.0.1:6379"
+service_name = "shop"
+infer_parent = "off"           # "connection", "process"
+[[stream]]                     # first match wins
+pattern = "hot-reload*"
+trace = true
+deliver = "keep"               # "propagate", "strip"
+sample = 1.0
+force = true
+[limits]
+max_message_bytes = "1MiB"
+max_pending_replies = 65_536
+max_deliveries = 65_536
+max_metric_names = 256
+max_recent_spans = 10_000
+max_connections = 10_000
+"#;
+
+#[test]
+fn a_whole_file() {
+    let config = good(&[], &NOTHING, WHOLE);
+    let mut expected = Config {
+        region: Some("eu-west-1".into()),
+        file: config.file.clone(),
+        ..Config::default()
+    };
+    listener(&mut expected).service_name = Some("shop".into());
+    rules(&mut expected).streams = vec![StreamRule {
+        sample: Some(1.0),
+        force: true,
+        ..StreamRule::new("hot-reload*".parse().unwrap())
+    }];
+    assert_eq!(config, expected);
 }
 
 #[test]
@@ -375,13 +424,4 @@ fn port_0_may_be_asked_for_twice() {
         "[[listener]]\nlisten = '127.0.0.1:0'\n[[listener]]\nlisten = '127.0.0.1:0'",
     );
     assert_eq!(config.listeners.len(), 2);
-}
-
-proptest! {
-    #[test]
-    fn no_value_of_a_flag_or_variable_panics(key in 0..SETTINGS.len(), text in ".{1,20}") {
-        let key = SETTINGS[key].0;
-        let env: Environment = [(names::variable(key), text)].into_iter().collect();
-        let _ = load(&Flags::default(), &env);
-    }
 }

@@ -5,9 +5,14 @@ use proptest::prelude::*;
 use super::*;
 
 fn walk_whole(buf: &[u8]) -> Option<(Vec<Vec<u8>>, usize)> {
-    let Ok(Head::Array { mut cursor, .. }) = head(buf) else { return None };
+    let Ok(Head::Array { mut cursor, .. }) = head(buf) else {
+        return None;
+    };
     let mut args = Vec::new();
-    cursor.walk(buf, |arg| args.push(arg.of(buf).to_vec())).unwrap().then_some((args, cursor.pos))
+    cursor
+        .walk(buf, |arg| args.push(arg.of(buf).to_vec()))
+        .unwrap()
+        .then_some((args, cursor.pos))
 }
 
 fn encode(args: &[Vec<u8>]) -> Vec<u8> {
@@ -23,7 +28,15 @@ fn encode(args: &[Vec<u8>]) -> Vec<u8> {
 #[test]
 fn array_head_names_the_command_and_walks_to_its_end() {
     let buf = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$2\r\nbb\r\n*1\r\n";
-    let Head::Array { argc, header_end, name, .. } = head(buf).unwrap() else { panic!("no array") };
+    let Head::Array {
+        argc,
+        header_end,
+        name,
+        ..
+    } = head(buf).unwrap()
+    else {
+        panic!("no array")
+    };
     assert_eq!((argc, header_end, name.of(buf)), (3, 4, &b"SET"[..]));
     let (args, end) = walk_whole(buf).unwrap();
     assert_eq!(args, [&b"SET"[..], b"a", b"bb"]);
@@ -60,21 +73,45 @@ fn what_servers_take_differently_or_refuse_is_foreign() {
         b"GET \0a\r\n",
         b"G\0",
     ] {
-        assert_eq!(head(bytes), Err(Foreign), "{:?}", String::from_utf8_lossy(bytes));
+        assert_eq!(
+            head(bytes),
+            Err(Foreign),
+            "{:?}",
+            String::from_utf8_lossy(bytes)
+        );
     }
 }
 
 #[test]
 fn empty_commands_are_skipped_without_a_reply() {
-    for (bytes, end) in [(&b"*0\r\nx"[..], 4), (b"*-1\r\n", 5), (b"*-5\r\n", 5), (b"\r\n", 2), (b"\n", 1), (b" \t \r\n", 5)] {
+    for (bytes, end) in [
+        (&b"*0\r\nx"[..], 4),
+        (b"*-1\r\n", 5),
+        (b"*-5\r\n", 5),
+        (b"\r\n", 2),
+        (b"\n", 1),
+        (b" \t \r\n", 5),
+    ] {
         assert_eq!(head(bytes), Ok(Head::Empty { end }), "{bytes:?}");
     }
 }
 
 #[test]
 fn inline_commands_end_at_the_line_feed() {
-    assert_eq!(head(b"PING\r\nrest"), Ok(Head::Inline { text_end: 4, end: 6 }));
-    assert_eq!(head(b"PING\n"), Ok(Head::Inline { text_end: 4, end: 5 }));
+    assert_eq!(
+        head(b"PING\r\nrest"),
+        Ok(Head::Inline {
+            text_end: 4,
+            end: 6
+        })
+    );
+    assert_eq!(
+        head(b"PING\n"),
+        Ok(Head::Inline {
+            text_end: 4,
+            end: 5
+        })
+    );
     assert_eq!(head(b"PING"), Ok(Head::Incomplete));
     assert_eq!(head(&vec![b'a'; MAX_INLINE_BYTES + 1]), Err(Foreign));
     assert_eq!(head(&vec![b'a'; MAX_INLINE_BYTES]), Ok(Head::Incomplete));
@@ -82,11 +119,15 @@ fn inline_commands_end_at_the_line_feed() {
 
 #[test]
 fn inline_arguments_are_split_as_sdssplitargs_does() {
-    let cases: [(&[u8], Option<&[&[u8]]>); 16] = [
+    type Case = (&'static [u8], Option<&'static [&'static [u8]]>);
+    let cases: [Case; 16] = [
         (b"SET a b", Some(&[b"SET", b"a", b"b"])),
         (b"  SET\ta  ", Some(&[b"SET", b"a"])),
         (b"SET \"a b\" c", Some(&[b"SET", b"a b", b"c"])),
-        (b"\"\\x41\\n\\r\\t\\b\\a\\q\\\"\"", Some(&[b"A\n\r\t\x08\x07q\""])),
+        (
+            b"\"\\x41\\n\\r\\t\\b\\a\\q\\\"\"",
+            Some(&[b"A\n\r\t\x08\x07q\""]),
+        ),
         (b"\"\\x4\"", Some(&[b"x4"])),
         (b"'a\\'b'", Some(&[b"a'b"])),
         (b"'a\\n'", Some(&[b"a\\n"])),
@@ -102,17 +143,27 @@ fn inline_arguments_are_split_as_sdssplitargs_does() {
     ];
     for (line, expected) in cases {
         let got = split_inline(line);
-        assert_eq!(got.as_deref().ok().map(|a| a.iter().map(Vec::as_slice).collect::<Vec<_>>()), expected.map(<[_]>::to_vec), "{line:?}");
+        assert_eq!(
+            got.as_deref()
+                .ok()
+                .map(|a| a.iter().map(Vec::as_slice).collect::<Vec<_>>()),
+            expected.map(<[_]>::to_vec),
+            "{line:?}"
+        );
     }
 }
 
 #[test]
 fn a_huge_declared_length_is_only_a_number() {
     let buf = b"*2\r\n$3\r\nGET\r\n$9223372036854775800\r\n";
-    let Head::Array { mut cursor, .. } = head(buf).unwrap() else { panic!("no array") };
+    let Head::Array { mut cursor, .. } = head(buf).unwrap() else {
+        panic!("no array")
+    };
     assert_eq!(cursor.walk(buf, |_| ()), Ok(false));
     let overflow = b"*2\r\n$3\r\nGET\r\n$9223372036854775807\r\n";
-    let Head::Array { mut cursor, .. } = head(overflow).unwrap() else { panic!("no array") };
+    let Head::Array { mut cursor, .. } = head(overflow).unwrap() else {
+        panic!("no array")
+    };
     // Fits a `usize`: never complete, never a panic.
     assert!(!cursor.walk(overflow, |_| ()).unwrap_or(false));
 }

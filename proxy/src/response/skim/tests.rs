@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use redis_protocol::resp3;
-use redis_protocol::resp3::types::OwnedFrame;
+use redis_protocol::resp3::types::{OwnedFrame, Resp3Frame as _};
 
 use super::*;
 
@@ -61,10 +61,20 @@ fn the_end_of_every_type_is_found_at_every_cut() {
         let mut bytes = reply.to_vec();
         bytes.extend_from_slice(b"+NEXT\r\n");
         for cut in 0..=reply.len() {
-            assert_eq!(skim(&bytes, &[cut]), Ok(Some(reply.len())), "{:?} cut at {cut}", String::from_utf8_lossy(reply));
+            assert_eq!(
+                skim(&bytes, &[cut]),
+                Ok(Some(reply.len())),
+                "{:?} cut at {cut}",
+                String::from_utf8_lossy(reply)
+            );
         }
         let every: Vec<usize> = (0..bytes.len()).collect();
-        assert_eq!(skim(&bytes, &every), Ok(Some(reply.len())), "{:?} byte by byte", String::from_utf8_lossy(reply));
+        assert_eq!(
+            skim(&bytes, &every),
+            Ok(Some(reply.len())),
+            "{:?} byte by byte",
+            String::from_utf8_lossy(reply)
+        );
     }
 }
 
@@ -87,7 +97,12 @@ fn what_is_not_resp_is_foreign() {
         b"*9223372036854775807\r\n",
         b"*1099511627777\r\n",
     ] {
-        assert_eq!(skim(bytes, &[]), Err(Foreign), "{:?}", String::from_utf8_lossy(bytes));
+        assert_eq!(
+            skim(bytes, &[]),
+            Err(Foreign),
+            "{:?}",
+            String::from_utf8_lossy(bytes)
+        );
     }
     let deep = b"*?\r\n".repeat(MAX_STREAMED_DEPTH + 1);
     assert_eq!(skim(&deep, &[]), Err(Foreign));
@@ -121,17 +136,38 @@ fn aggregate_headers_are_told_apart() {
 fn reply() -> impl Strategy<Value = OwnedFrame> {
     let text = prop::collection::vec(any::<u8>(), 0..20);
     let leaf = prop_oneof![
-        text.prop_map(|data| OwnedFrame::BlobString { data, attributes: None }),
-        "[a-zA-Z ]{0,12}".prop_map(|data| OwnedFrame::SimpleString { data: data.into_bytes(), attributes: None }),
-        "[A-Z]{1,8}".prop_map(|data| OwnedFrame::SimpleError { data, attributes: None }),
-        any::<i64>().prop_map(|data| OwnedFrame::Number { data, attributes: None }),
-        any::<bool>().prop_map(|data| OwnedFrame::Boolean { data, attributes: None }),
+        text.prop_map(|data| OwnedFrame::BlobString {
+            data,
+            attributes: None
+        }),
+        "[a-zA-Z ]{0,12}".prop_map(|data| OwnedFrame::SimpleString {
+            data: data.into_bytes(),
+            attributes: None
+        }),
+        "[A-Z]{1,8}".prop_map(|data| OwnedFrame::SimpleError {
+            data,
+            attributes: None
+        }),
+        any::<i64>().prop_map(|data| OwnedFrame::Number {
+            data,
+            attributes: None
+        }),
+        any::<bool>().prop_map(|data| OwnedFrame::Boolean {
+            data,
+            attributes: None
+        }),
         Just(OwnedFrame::Null),
     ];
     leaf.prop_recursive(4, 48, 6, |inner| {
         prop_oneof![
-            prop::collection::vec(inner.clone(), 0..6).prop_map(|data| OwnedFrame::Array { data, attributes: None }),
-            prop::collection::vec(inner, 0..6).prop_map(|data| OwnedFrame::Push { data, attributes: None }),
+            prop::collection::vec(inner.clone(), 0..6).prop_map(|data| OwnedFrame::Array {
+                data,
+                attributes: None
+            }),
+            prop::collection::vec(inner, 0..6).prop_map(|data| OwnedFrame::Push {
+                data,
+                attributes: None
+            }),
         ]
     })
 }

@@ -63,7 +63,11 @@ impl SpanQueue {
         let mut waiting = self.lock();
         let before = waiting.spans.len();
         let closed = waiting.closed;
-        let room = if closed { 0 } else { self.capacity.saturating_sub(before) };
+        let room = if closed {
+            0
+        } else {
+            self.capacity.saturating_sub(before)
+        };
         waiting.spans.extend(spans.by_ref().take(room));
         let after = waiting.spans.len();
         let taken = after - before;
@@ -73,7 +77,11 @@ impl SpanQueue {
         drop(waiting);
 
         if taken < offered {
-            let reason = if closed { DropReason::Shutdown } else { DropReason::QueueFull };
+            let reason = if closed {
+                DropReason::Shutdown
+            } else {
+                DropReason::QueueFull
+            };
             self.counters.count_dropped(reason, offered - taken);
         }
         if before < self.batch && self.batch <= after {

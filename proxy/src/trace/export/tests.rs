@@ -21,10 +21,12 @@ fn settings() -> Settings {
 
 fn sizes(max_queue_size: usize, max_export_batch_size: usize) -> Settings {
     Settings {
-        max_queue_size,
-        max_export_batch_size,
-        schedule_delay: 5 * SECOND,
-        export_timeout: 30 * SECOND,
+        batch: Batch {
+            max_queue_size,
+            max_export_batch_size,
+            schedule_delay: 5 * SECOND,
+            export_timeout: 30 * SECOND,
+        },
         max_links: 128,
     }
 }
@@ -119,19 +121,20 @@ fn the_counters_are_on_metrics() {
 fn the_environment_sets_what_it_names() {
     let env = |name: &str| match name {
         "OTEL_BSP_MAX_QUEUE_SIZE" => Some("100000".to_owned()),
-        "OTEL_BSP_SCHEDULE_DELAY" => Some(" 250 ".to_owned()),
-        "OTEL_BSP_EXPORT_TIMEOUT" => Some(String::new()),
+        "OTEL_SPAN_LINK_COUNT_LIMIT" => Some(" 8 ".to_owned()),
         _ => None,
     };
     let expected = Settings {
-        max_queue_size: 100_000,
-        schedule_delay: Duration::from_millis(250),
-        ..Settings::default()
+        batch: Batch {
+            max_queue_size: 100_000,
+            ..Batch::default()
+        },
+        max_links: 8,
     };
     assert_eq!(Settings::from_env(env), Ok(expected));
     assert_eq!(
-        Settings::from_env(|name| (name == "OTEL_BSP_SCHEDULE_DELAY").then(|| "5s".to_owned())),
-        Err("OTEL_BSP_SCHEDULE_DELAY is `5s`, but must be a whole number".to_owned())
+        Settings::from_env(|name| (name == "OTEL_SPAN_LINK_COUNT_LIMIT").then(|| "many".to_owned())),
+        Err("OTEL_SPAN_LINK_COUNT_LIMIT is `many`, but must be a whole number".to_owned())
     );
 }
 
