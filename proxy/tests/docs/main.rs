@@ -1,5 +1,5 @@
 //! The documents say what the program does: names, labels, flags and links are compared with it.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod configuration;
 mod links;

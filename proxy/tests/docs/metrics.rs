@@ -246,3 +246,33 @@ fn every_label_value_is_documented_and_real() {
         skipped.into_iter().flatten().collect()
     );
 }
+
+/// In alerts, tables and prose.
+#[test]
+fn every_metric_that_a_document_names_exists() {
+    let (registered, _) = registered();
+    let mut paths = vec![root().join("README.md")];
+    files(&root().join("docs"), "md", &mut paths);
+    let mut named = 0;
+    for path in paths {
+        let text = read(&path);
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for word in words.filter(|word| {
+            ["tars_proxy_", "tars_stream_", "tars_jemalloc_"]
+                .iter()
+                .any(|start| word.starts_with(start))
+        }) {
+            let name = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| word.strip_suffix(end))
+                .unwrap_or(word);
+            assert!(
+                registered.contains_key(name) || registered.contains_key(word),
+                "{}: there is no {word}",
+                path.display()
+            );
+            named += 1;
+        }
+    }
+    assert!(named > 50, "only {named} names were found");
+}
