@@ -197,6 +197,12 @@ impl Requests {
         }
     }
 
+    /// Whether the last command that began is over.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        matches!(self.state, State::Between)
+    }
+
     /// A held command turned out larger than may be held: it passes, and what it means is not known.
     fn too_large(&mut self, buf: &[u8], cx: &mut Context) -> Result<(), Raw> {
         let Head::Array { name, cursor, .. } = scan::head(buf)? else {

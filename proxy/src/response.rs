@@ -98,6 +98,7 @@ impl Replies {
         loop {
             let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
             if buf.is_empty() {
+                self.end_walk(cx);
                 return Ok(());
             }
             match std::mem::take(&mut self.stage) {
@@ -477,6 +478,24 @@ impl Replies {
         !self.delivered.is_empty()
     }
 
+    /// Whether the last reply that began is over.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        let elements = self
+            .transaction
+            .as_ref()
+            .and_then(|transaction| transaction.left);
+        matches!(self.stage, Stage::Between) && elements.is_none_or(|left| left == 0)
+    }
+
+    /// Number of queued commands of an open transaction that mean something.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.transaction
+            .as_ref()
+            .map_or(0, |transaction| transaction.queued.len())
+    }
+
     /// The connection ends, or becomes a raw relay: what is under way has no answer any more.
     pub fn abandon(&mut self, cx: &mut Context) {
         match std::mem::take(&mut self.stage) {
@@ -645,6 +664,16 @@ impl Replies {
             }
         }
         Ok(true)
+    }
+
+    /// A walk to which nothing is left is over, also if nothing follows: the client has the message by now.
+    fn end_walk(&mut self, cx: &mut Context) {
+        match std::mem::take(&mut self.stage) {
+            Stage::Walk(mut deliver, walk) if walk.remaining() == 0 => {
+                self.walked(&mut deliver, cx)
+            }
+            stage => self.stage = stage,
+        }
     }
 
     /// A reply with entries is over.
