@@ -199,6 +199,11 @@ impl Replies {
                 self.transaction = None;
                 return Ok(Begin::Passed(0));
             }
+            // Redis before 7.0.12 puts a message to oneself (PUBLISH within MULTI) between the elements, uncounted.
+            if buf.first() == Some(&b'>') {
+                self.skip_one();
+                return Ok(Begin::Passed(0));
+            }
             *left -= 1;
             let op = transaction.queued.pop().unwrap_or(Op::Plain(1));
             return self.begin_reply(op, buf, cx);
