@@ -147,17 +147,23 @@ impl Replies {
                 }
                 Stage::Entry(mut deliver, mut walk) => {
                     let limit = cx.worker.shared.config.limits.max_message_bytes;
-                    if self.hold(buf)? {
+                    let whole = self.hold(buf)?;
+                    if self.held > limit {
+                        cx.worker.shared.metrics.extracted("too_large").inc();
+                        *consumed += std::mem::take(&mut self.held);
+                        if whole {
+                            walk.entry_done();
+                            self.stage = Stage::Walk(deliver, walk);
+                        } else {
+                            self.stage = Stage::Oversized(deliver, walk);
+                        }
+                    } else if whole {
                         let start = *consumed;
                         let end = start + std::mem::take(&mut self.held);
                         self.entry(&mut deliver, start..end, chunk, cx);
                         *consumed = end;
                         walk.entry_done();
                         self.stage = Stage::Walk(deliver, walk);
-                    } else if buf.len() > limit {
-                        cx.worker.shared.metrics.extracted("too_large").inc();
-                        *consumed += std::mem::take(&mut self.held);
-                        self.stage = Stage::Oversized(deliver, walk);
                     } else {
                         self.stage = Stage::Entry(deliver, walk);
                         return Ok(());
