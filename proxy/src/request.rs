@@ -746,6 +746,7 @@ fn deliver(
         stream,
         reader,
         order,
+        messages: 0,
         seen: None,
         batch: None,
     }))

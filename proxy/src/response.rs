@@ -150,6 +150,7 @@ impl Replies {
                     let whole = self.hold(buf)?;
                     if self.held > limit {
                         cx.worker.shared.metrics.extracted("too_large").inc();
+                        deliver.messages += 1;
                         *consumed += std::mem::take(&mut self.held);
                         if whole {
                             walk.entry_done();
@@ -690,7 +691,10 @@ impl Replies {
     /// A reply with entries is over.
     fn walked(&mut self, deliver: &mut Deliver, cx: &mut Context) {
         self.close_batch(deliver, cx);
-        self.delivered.extend(deliver.seen.take());
+        if let Some(latest) = deliver.seen.take() {
+            let count = deliver.messages;
+            self.delivered.push(Latest { count, ..latest });
+        }
     }
 }
 
