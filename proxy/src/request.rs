@@ -253,6 +253,9 @@ impl Requests {
         if kind.changes_state() && self.replies != ReplyMode::On {
             return Err(Raw("state_while_replies_off"));
         }
+        if kind.changes_state() && is_full(cx) {
+            return Err(Raw("pending_replies"));
+        }
         match kind {
             Kind::Multi => {
                 self.multi |= argc == 1;
@@ -304,6 +307,9 @@ impl Requests {
         };
         if self.multi {
             return Err(Raw("client_reply_in_multi"));
+        }
+        if is_full(cx) {
+            return Err(Raw("pending_replies"));
         }
         if mode.eq_ignore_ascii_case(b"ON") {
             // Its own reply comes in any case, also as the command that is skipped: but there versions differ.
@@ -407,9 +413,10 @@ impl Requests {
         cx: &mut Context,
     ) -> Result<(), Raw> {
         let arg = |i: usize| args.get(i).map(|a| a.of(buf));
-        if cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies
-            && kind != Kind::Select
-        {
+        if is_full(cx) {
+            if kind == Kind::Select {
+                return Err(Raw("pending_replies"));
+            }
             self.expect_plain(cx);
             return Ok(());
         }
@@ -483,7 +490,7 @@ impl Requests {
             Some("non_canonical")
         } else if xadd.hashes_fields {
             Some("idmpauto")
-        } else if cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies {
+        } else if is_full(cx) {
             Some("pending_replies")
         } else {
             None
@@ -589,7 +596,7 @@ impl Requests {
             .streams
             .get(args.get(1).map_or(&[][..], |key| key.of(buf)));
         let carried = Carried::read(xadd::fields(buf, args, xadd));
-        let full = cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies;
+        let full = is_full(cx);
         if let Some(context) = carried.context.filter(|_| stream.trace && !full) {
             cx.worker
                 .shared
@@ -673,6 +680,12 @@ impl Requests {
             cx,
         );
     }
+}
+
+/// Whether as many replies are awaited as may be: a further one may have no meaning, and where it must have one, the
+/// connection is not understood any more.
+fn is_full(cx: &Context) -> bool {
+    cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies
 }
 
 /// Splices a context into the command at `at` of the chunk.

@@ -240,10 +240,16 @@ impl Replies {
                     return Err(Raw("state_in_multi"));
                 }
                 if let Some(transaction) = &mut self.transaction {
+                    let limit = cx.worker.shared.config.limits.max_pending_replies;
                     transaction.commands += 1;
                     match op {
                         Op::Plain(_) => transaction.queued.push_plain(),
-                        op => transaction.queued.push(op),
+                        op if transaction.queued.len() < limit => transaction.queued.push(op),
+                        Op::Send(_) | Op::Count(_) | Op::Deliver(_) | Op::Settle(_) => {
+                            transaction.queued.push_plain();
+                            abandon(op, cx, &Outcome::Unknown);
+                        }
+                        _ => return Err(Raw("pending_replies")),
                     }
                 }
                 return Ok(Begin::Passed(QUEUED.len()));
