@@ -175,29 +175,31 @@ impl Requests {
                         args.clear();
                         walked.walk(buf, |arg| args.push(arg))
                     })?;
-                    if !complete {
-                        let limit = cx.worker.shared.config.limits.max_message_bytes;
-                        let beyond = walked.pos.saturating_sub(buf.len());
-                        if walked.pos > limit
-                            || buf.len() > limit
-                            || (beyond > MAX_UNAUTHENTICATED_BULK && !cx.may_be_long())
-                        {
-                            self.too_large(buf, cx)?;
-                        } else {
-                            self.state = State::Holding(walked);
-                            return Ok(());
-                        }
-                    } else {
-                        let end = walked.pos;
+                    let limit = cx.worker.shared.config.limits.max_message_bytes;
+                    let beyond = walked.pos.saturating_sub(buf.len());
+                    if walked.pos > limit
+                        || (beyond > MAX_UNAUTHENTICATED_BULK && !cx.may_be_long())
+                    {
+                        self.too_large(buf, cx)?;
+                    } else if complete {
                         self.state = State::Between;
                         ARGUMENTS.with_borrow_mut(|args| {
                             self.held_command(args, *consumed, chunk, cx)
                         })?;
-                        *consumed += end;
+                        *consumed += walked.pos;
+                    } else {
+                        self.state = State::Holding(walked);
+                        return Ok(());
                     }
                 }
             }
         }
+    }
+
+    /// Whether the last command that began is over.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        matches!(self.state, State::Between)
     }
 
     /// A held command turned out larger than may be held: it passes, and what it means is not known.
@@ -254,7 +256,7 @@ impl Requests {
         if kind.changes_state() && self.replies != ReplyMode::On {
             return Err(Raw("state_while_replies_off"));
         }
-        if cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies {
+        if kind.changes_state() && is_full(cx) {
             return Err(Raw("pending_replies"));
         }
         match kind {
@@ -308,6 +310,9 @@ impl Requests {
         };
         if self.multi {
             return Err(Raw("client_reply_in_multi"));
+        }
+        if is_full(cx) {
+            return Err(Raw("pending_replies"));
         }
         if mode.eq_ignore_ascii_case(b"ON") {
             // Its own reply comes in any case, also as the command that is skipped: but there versions differ.
@@ -411,7 +416,7 @@ impl Requests {
         cx: &mut Context,
     ) -> Result<(), Raw> {
         let arg = |i: usize| args.get(i).map(|a| a.of(buf));
-        if cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies {
+        if is_full(cx) {
             if kind == Kind::Select {
                 return Err(Raw("pending_replies"));
             }
@@ -488,7 +493,7 @@ impl Requests {
             Some("non_canonical")
         } else if xadd.hashes_fields {
             Some("idmpauto")
-        } else if cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies {
+        } else if is_full(cx) {
             Some("pending_replies")
         } else {
             None
@@ -594,7 +599,7 @@ impl Requests {
             .streams
             .get(args.get(1).map_or(&[][..], |key| key.of(buf)));
         let carried = Carried::read(xadd::fields(buf, args, xadd));
-        let full = cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies;
+        let full = is_full(cx);
         if let Some(context) = carried.context.filter(|_| stream.trace && !full) {
             cx.worker
                 .shared
@@ -688,6 +693,12 @@ fn refused_at_sight(buf: &[u8], cx: &Context) -> bool {
         && matches!(scan::number_line(buf, b'*'), Ok(Some((argc, _))) if long(argc))
 }
 
+/// Whether as many replies are awaited as may be: a further one may have no meaning, and where it must have one, the
+/// connection is not understood any more.
+fn is_full(cx: &Context) -> bool {
+    cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies
+}
+
 /// Splices a context into the command at `at` of the chunk.
 #[allow(clippy::too_many_arguments)]
 fn inject(
@@ -759,6 +770,7 @@ fn deliver(
         stream,
         reader,
         order,
+        messages: 0,
         seen: None,
         batch: None,
     }))

@@ -220,6 +220,14 @@ impl Link {
         written
     }
 
+    pub fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    pub fn replies(&self) -> &Replies {
+        &self.replies
+    }
+
     /// Why the connection became a raw relay, if it did, as far as the replies have shown it.
     pub fn raw(&self) -> Option<&'static str> {
         self.raw
