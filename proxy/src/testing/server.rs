@@ -63,6 +63,9 @@ pub fn parse(bytes: &[u8]) -> Option<(Args, usize)> {
     Some((frames.into_iter().map(text).collect(), length))
 }
 
+/// An ID and the fields.
+type Entry = (EntryId, Fields);
+
 impl Server {
     /// Answers what has come.
     pub fn answer(&mut self, bytes: &[u8]) -> Vec<u8> {
@@ -121,7 +124,7 @@ impl Server {
 
     fn execute(&mut self, name: &str, args: &Args) {
         match name {
-            "PING" if !self.resp3 && !(self.channels.is_empty() && self.patterns.is_empty()) => {
+            "PING" if !self.resp3 && self.is_subscribed() => {
                 self.out
                     .extend_from_slice(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n");
             }
@@ -330,7 +333,11 @@ impl Server {
         self.streams_reply(reply);
     }
 
-    fn streams_reply(&mut self, streams: Vec<(Vec<u8>, Vec<(EntryId, Fields)>)>) {
+    fn is_subscribed(&self) -> bool {
+        !self.channels.is_empty() || !self.patterns.is_empty()
+    }
+
+    fn streams_reply(&mut self, streams: Vec<(Vec<u8>, Vec<Entry>)>) {
         if streams.is_empty() {
             let null: &[u8] = if self.resp3 { b"_\r\n" } else { b"*-1\r\n" };
             return self.out.extend_from_slice(null);
