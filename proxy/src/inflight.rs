@@ -173,6 +173,14 @@ impl Inflight {
         self.ops.is_empty()
     }
 
+    /// Whether no reply is to come: what CLIENT REPLY OFF is waiting for comes only if it was refused.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.ops
+            .iter()
+            .all(|op| matches!(op, Op::ReplyOff | Op::ReplySkip))
+    }
+
     /// The request that the next reply answers.
     #[inline]
     #[must_use]

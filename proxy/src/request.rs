@@ -156,6 +156,9 @@ impl Requests {
                             if held {
                                 self.state = State::Holding(cursor);
                             } else {
+                                if kind == Kind::Xadd {
+                                    cx.worker.shared.metrics.skipped("unauthenticated");
+                                }
                                 self.plain_command(kind, argc, cx)?;
                                 self.state = State::Passing(cursor);
                             }
@@ -216,6 +219,8 @@ impl Requests {
         }
         if kind == Kind::Xadd {
             cx.worker.shared.metrics.skipped("too_large");
+        } else {
+            cx.worker.shared.metrics.not_followed("too_large");
         }
         self.expect_plain(cx);
         self.state = State::Passing(cursor);
@@ -423,6 +428,7 @@ impl Requests {
             if kind == Kind::Select {
                 return Err(Raw("pending_replies"));
             }
+            cx.worker.shared.metrics.not_followed("pending_replies");
             self.expect_plain(cx);
             return Ok(());
         }
@@ -536,6 +542,7 @@ impl Requests {
         }
         if let Some(context) = carried.context {
             counters.injected_envelope.inc();
+            counters.found_envelope.inc();
             inject(
                 args,
                 header_end,
@@ -662,10 +669,16 @@ impl Requests {
             self.expect(Op::Count(stream.clone()), cx);
             return;
         }
+        // A trace that `force` began anew takes nothing along from the one it left.
+        let follows = start.parent.is_some();
         let span = Span {
             context: start.context,
             parent: start.parent,
-            trace_state,
+            trace_state: if follows {
+                trace_state
+            } else {
+                TraceState::default()
+            },
             operation,
             endpoint: cx.listener.endpoint.clone(),
             stream: stream.name.clone(),
@@ -674,7 +687,7 @@ impl Requests {
             message: None,
             delivery_count: None,
             batch: None,
-            inferred,
+            inferred: inferred && follows,
             start: cx.now,
             end: cx.now,
             outcome: Outcome::Unknown,
@@ -835,7 +848,7 @@ fn settle_op(settle: stream_commands::Settle<'_>, cx: &Context) -> Option<Op> {
     let mut table = cx.worker.shared.deliveries.lock();
     if let Some(group) = table.find(key) {
         for id in &settle.ids {
-            table.settling(group, *id);
+            table.settling(group, *id, true);
         }
     }
     Some(Op::Settle(Box::new(Settle {

@@ -370,7 +370,7 @@ impl Replies {
         if cx.authenticated {
             return;
         }
-        if buf.starts_with(b"-NOAUTH") {
+        if buf.starts_with(b"-NOAUTH") || buf.starts_with(b"-ERR Protocol error: unauth") {
             cx.listener.upstream.set_open(false);
         } else if buf.first() != Some(&b'-')
             && !matches!(
@@ -401,6 +401,7 @@ impl Replies {
             }
             Op::Count(stream) if bulk_id(reply).is_some() => stream.sent.inc(),
             Op::Settle(settle) if error.is_none() => settled(&settle, reply, cx),
+            Op::Settle(settle) => refused_settlement(&settle, cx),
             Op::Auth => cx.authenticated |= error.is_none(),
             Op::Multi if error.is_none() => self.transaction = Some(Box::default()),
             Op::Discard if error.is_none() => self.end_transaction(cx),
@@ -616,18 +617,32 @@ fn settled(settle: &Settle, reply: &[u8], cx: &mut Context) {
     }
 }
 
+/// The server refused a settling command: nothing is settled.
+fn refused_settlement(settle: &Settle, cx: &Context) {
+    let mut table = cx.worker.shared.deliveries.lock();
+    if let Some(group) = table.find(settlement_key(settle, cx)) {
+        for id in &settle.ids {
+            table.settling(group, *id, false);
+        }
+    }
+}
+
+fn settlement_key<'a>(settle: &'a Settle, cx: &Context) -> GroupKey<'a> {
+    GroupKey {
+        upstream: cx.listener.upstream.number,
+        database: cx.database,
+        stream: &settle.key,
+        group: &settle.group,
+    }
+}
+
 /// Ends the deliveries of all messages of a settling command alike.
 pub fn settle_all(settle: &Settle, outcome: &Outcome, cx: &mut Context) {
     settle_each(settle, cx, || outcome.clone());
 }
 
 fn settle_each(settle: &Settle, cx: &mut Context, mut outcome: impl FnMut() -> Outcome) {
-    let key = GroupKey {
-        upstream: cx.listener.upstream.number,
-        database: cx.database,
-        stream: &settle.key,
-        group: &settle.group,
-    };
+    let key = settlement_key(settle, cx);
     let mut table = cx.worker.shared.deliveries.lock();
     let Some(group) = table.find(key) else { return };
     let mut finished = cx.worker.finished();

@@ -1,3 +1,4 @@
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -318,8 +319,8 @@ fn what_is_being_settled_is_not_open() {
     let other = all.deliver(key("s", "g"), 2, 10, &mut out);
     let mut table = all.deliveries.lock();
     let group = table.find(key("s", "g")).unwrap();
-    table.settling(group, id(1));
-    table.settling(group, id(3));
+    table.settling(group, id(1), true);
+    table.settling(group, id(3), true);
     assert!(!table.is_open(token) && table.is_open(other));
     // Redelivered, it is.
     let token = table.deliver(group, id(1), 20, |_| attempt(20, true), &mut out);
@@ -575,7 +576,7 @@ proptest! {
                 Act::Settling(group, message) => {
                     let mut table = all.deliveries.lock();
                     if let Some(found) = table.find(key(&names[usize::from(group)], "g")) {
-                        table.settling(found, id(u64::from(message)));
+                        table.settling(found, id(u64::from(message)), true);
                     }
                     if let Some(open) = model.get_mut(&(group, u64::from(message))) {
                         open.settling = true;
