@@ -188,6 +188,16 @@ impl Inflight {
         self.ops.front_mut()
     }
 
+    /// Whether a subscription comes right after a command that CLIENT REPLY left without a reply.
+    #[must_use]
+    pub fn is_subscribing_in_silence(&self) -> bool {
+        matches!(self.ops.front(), Some(Op::ReplyOff | Op::ReplySkip))
+            && matches!(
+                self.ops.get(1),
+                Some(Op::Subscribe(..) | Op::Unsubscribe(..))
+            )
+    }
+
     /// Takes the request that the next reply answers; of a run of plain ones, one.
     #[inline]
     pub fn pop(&mut self) -> Option<Op> {

@@ -229,15 +229,12 @@ impl Replies {
             }
             if buf.starts_with(QUEUED) {
                 let op = cx.inflight.pop().ok_or(Raw("unexpected_reply"))?;
-                if matches!(
-                    op,
-                    Op::Subscribe(..)
-                        | Op::Unsubscribe(..)
-                        | Op::ReplyOff
-                        | Op::ReplySkip
-                        | Op::Raw(_)
-                ) {
-                    return Err(Raw("state_in_multi"));
+                match op {
+                    Op::Raw(reason) => return Err(Raw(reason)),
+                    Op::Subscribe(..) | Op::Unsubscribe(..) | Op::ReplyOff | Op::ReplySkip => {
+                        return Err(Raw("state_in_multi"));
+                    }
+                    _ => {}
                 }
                 if let Some(transaction) = &mut self.transaction {
                     let limit = cx.worker.shared.config.limits.max_pending_replies;
@@ -435,6 +432,10 @@ impl Replies {
         };
         match push {
             Push::Acknowledge { .. } => {
+                // Nothing but pushes came since CLIENT REPLY: it was not refused.
+                if cx.inflight.is_subscribing_in_silence() {
+                    cx.inflight.pop();
+                }
                 self.skim.start();
                 self.stage = Stage::HoldAck(push);
                 Ok(Some(Begin::Passed(0)))
@@ -544,9 +545,17 @@ impl Replies {
 
 /// Whether an error says that the command itself was refused, and not that it failed.
 fn refused(buf: &[u8]) -> bool {
-    [&b"-NOPERM"[..], b"-NOAUTH", b"-ERR unknown"]
-        .iter()
-        .any(|start| buf.starts_with(start))
+    const REFUSALS: [&[u8]; 7] = [
+        b"-NOPERM",
+        b"-NOAUTH",
+        b"-ERR unknown",
+        // Of a RESP2 connection with subscriptions.
+        b"-ERR Can't execute",
+        b"-BUSY",
+        b"-LOADING",
+        b"-MASTERDOWN",
+    ];
+    REFUSALS.iter().any(|start| buf.starts_with(start))
 }
 
 /// The error code, `WRONGTYPE` of `-WRONGTYPE Operation against …`, if the reply is an error.

@@ -243,6 +243,11 @@ impl Link {
         self.up.tail.len() + self.down.tail.len()
     }
 
+    /// What is kept of both directions, and would be passed on if they closed.
+    pub fn half_done(&self) -> (&[u8], &[u8]) {
+        (&self.up.tail, &self.down.tail)
+    }
+
     /// Both sides closed.
     pub fn close(&mut self) {
         self.replies.abandon(&mut self.cx);

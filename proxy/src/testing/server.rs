@@ -52,6 +52,10 @@ pub fn parse(bytes: &[u8]) -> Option<(Args, usize)> {
             .filter(|word| !word.is_empty());
         return Some((words.map(<[u8]>::to_vec).collect(), end + 1));
     }
+    let line = bytes.iter().position(|b| *b == b'\n')? + 1;
+    if bytes.starts_with(b"*0") || bytes.starts_with(b"*-") {
+        return Some((Vec::new(), line));
+    }
     let (frame, length) = decode(bytes).unwrap()?;
     let OwnedFrame::Array(frames) = frame else {
         panic!("a command is an array")
