@@ -156,9 +156,6 @@ impl Requests {
                             if held {
                                 self.state = State::Holding(cursor);
                             } else {
-                                if kind == Kind::Xadd {
-                                    cx.worker.shared.metrics.skipped("unauthenticated");
-                                }
                                 self.plain_command(kind, argc, cx)?;
                                 self.state = State::Passing(cursor);
                             }
