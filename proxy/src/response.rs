@@ -193,6 +193,12 @@ impl Replies {
                 self.transaction = None;
                 return Ok(Begin::Passed(0));
             }
+            // No element is a push: what subscribes within MULTI has made a raw relay. Redis before 7.2 sends one here when a
+            // command of the transaction causes it.
+            if buf.first() == Some(&b'>') {
+                self.skip_one();
+                return Ok(Begin::Passed(0));
+            }
             *left -= 1;
             let op = transaction.queued.pop().unwrap_or(Op::Plain(1));
             return self.begin_reply(op, buf, cx);
