@@ -159,6 +159,8 @@ impl Connection {
                 if let Err(Raw(reason)) = requests.process(chunk, cx, consumed) {
                     *raw_up = true;
                     *consumed = chunk.bytes().len();
+                    // Counted here: the server may close instead of answering.
+                    cx.worker.shared.metrics.raw_relay(reason);
                     cx.inflight.push(Op::Raw(reason));
                 }
             }))?;
@@ -194,10 +196,11 @@ impl Connection {
                 }
                 cx.now = worker::now();
                 if let Err(Raw(reason)) = replies.process(chunk, cx, consumed) {
-                    *raw_up = true;
+                    if !std::mem::replace(raw_up, true) {
+                        cx.worker.shared.metrics.raw_relay(reason);
+                    }
                     *raw_down = true;
                     *consumed = chunk.bytes().len();
-                    cx.worker.shared.metrics.raw_relay(reason);
                     replies.abandon(cx);
                 }
             }))

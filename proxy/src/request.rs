@@ -32,6 +32,9 @@ const MAX_UNAUTHENTICATED_ARGUMENTS: usize = 10;
 /// Before a successful AUTH, Redis closes on a longer argument.
 const MAX_UNAUTHENTICATED_BULK: usize = 16_384;
 
+/// `HELLO 3 AUTH user password`: a HELLO with fewer arguments holds no password.
+const HELLO_AUTH_ARGUMENTS: u32 = 5;
+
 /// What both directions of a connection share.
 pub struct Context {
     /// The thread.
@@ -238,6 +241,11 @@ impl Requests {
         // How these are answered while replies are off differs between versions: who does that is on his own.
         if kind.changes_state() && self.replies != ReplyMode::On {
             return Err(Raw("state_while_replies_off"));
+        }
+        // From Redis 7.2 on, a wrong password has no answer at all while there are replies to be sent before it.
+        let password = kind == Kind::Auth || (kind == Kind::Hello && argc >= HELLO_AUTH_ARGUMENTS);
+        if password && (self.multi || !cx.inflight.is_empty()) {
+            return Err(Raw("password_in_pipeline"));
         }
         match kind {
             Kind::Multi => {

@@ -24,6 +24,7 @@ pub struct Dialogue {
     closed: bool,
     raw: bool,
     ids: bool,
+    whole: bool,
     password: Option<&'static str>,
 }
 
@@ -96,6 +97,13 @@ impl Dialogue {
         self
     }
 
+    /// What the server answers depends on what it reads at once: nothing that is said is cut.
+    #[must_use]
+    pub fn uncut(mut self) -> Self {
+        self.whole = true;
+        self
+    }
+
     /// The server wants this password.
     #[must_use]
     pub fn locked_by(mut self, password: &'static str) -> Self {
@@ -139,7 +147,8 @@ impl Dialogue {
         let endpoint = stage.collector.grpc();
         let chopped = Proxy::to_url(&chopper.url()).args(strip).otlp_grpc(&endpoint).start();
         compare(&chopped, None);
-        let length = if kind == Kind::Redis82 { self.length() } else { 0 };
+        let cut = kind == Kind::Redis82 && !self.whole;
+        let length = if cut { self.length() } else { 0 };
         let cuts = (1..length).step_by(length.div_ceil(CUTS).max(1));
         let connections = 1.0 + cuts.len() as f64;
         cuts.for_each(|cut| compare(&stage.proxy, Some(cut)));
