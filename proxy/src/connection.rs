@@ -193,6 +193,7 @@ impl Connection {
                 if let Err(Raw(reason)) = requests.process(chunk, cx, consumed) {
                     *raw_up = true;
                     *consumed = chunk.bytes().len();
+                    // Counted here: the server may close instead of answering.
                     cx.worker.shared.metrics.raw_relay(reason);
                     cx.inflight.push(Op::Raw(reason));
                 }

@@ -32,6 +32,9 @@ const MAX_UNAUTHENTICATED_ARGUMENTS: usize = 10;
 /// Before a successful AUTH, Redis closes on a longer argument.
 const MAX_UNAUTHENTICATED_BULK: usize = 16_384;
 
+/// `HELLO 3 AUTH user password`: a HELLO with fewer arguments holds no password.
+const HELLO_AUTH_ARGUMENTS: u32 = 5;
+
 /// What both directions of a connection share.
 pub struct Context {
     /// The thread.
@@ -263,6 +266,11 @@ impl Requests {
         }
         if kind.changes_state() && is_full(cx) {
             return Err(Raw("pending_replies"));
+        }
+        // From Redis 7.2 on, a wrong password has no answer at all while there are replies to be sent before it.
+        let password = kind == Kind::Auth || (kind == Kind::Hello && argc >= HELLO_AUTH_ARGUMENTS);
+        if password && (self.multi || !cx.inflight.is_empty()) {
+            return Err(Raw("password_in_pipeline"));
         }
         match kind {
             Kind::Multi => {

@@ -206,7 +206,8 @@ impl Replies {
                 self.transaction = None;
                 return Ok(Begin::Passed(0));
             }
-            // Redis before 7.0.12 puts a message to oneself (PUBLISH within MULTI) between the elements, uncounted.
+            // No element is a push: what subscribes within MULTI has made a raw relay. Redis before 7.2 sends one here when a
+            // command of the transaction causes it.
             if buf.first() == Some(&b'>') {
                 self.skip_one();
                 return Ok(Begin::Passed(0));
