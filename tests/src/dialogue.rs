@@ -157,7 +157,10 @@ impl Dialogue {
         cuts.for_each(|cut| compare(&stage.proxy, Some(cut)));
         for (proxy, connections) in [(&chopped, 1.0), (&stage.proxy, connections)] {
             let expected = if self.raw { connections } else { 0.0 };
-            assert_eq!(stage::raw_relays(proxy), expected, "{kind}: raw relays");
+            // Where the server closes at a header, the proxy may have passed it on unread, depending on the cut.
+            if self.raw || !self.closes {
+                assert_eq!(stage::raw_relays(proxy), expected, "{kind}: raw relays");
+            }
         }
         if self.raw {
             // Whatever ended before this span has arrived as well.
