@@ -260,8 +260,15 @@ impl Replies {
             Some(Op::ReplyOff) if buf.first() == Some(&b'-') => {
                 return Err(Raw("client_reply_refused"));
             }
-            Some(Op::ReplySkip) if refused(buf) => return Err(Raw("client_reply_refused")),
-            Some(Op::ReplyOff | Op::ReplySkip) => {
+            Some(Op::ReplySkip) => match refused(buf) {
+                None => return Ok(Begin::More),
+                Some(true) => return Err(Raw("client_reply_refused")),
+                Some(false) => {
+                    cx.inflight.pop();
+                    return Ok(Begin::Passed(0));
+                }
+            },
+            Some(Op::ReplyOff) => {
                 cx.inflight.pop();
                 return Ok(Begin::Passed(0));
             }
@@ -544,8 +551,8 @@ impl Replies {
     }
 }
 
-/// Whether an error says that the command itself was refused, and not that it failed.
-fn refused(buf: &[u8]) -> bool {
+/// Whether an error says that the command itself was refused, and not that it failed; none while that cannot be told.
+fn refused(buf: &[u8]) -> Option<bool> {
     const REFUSALS: [&[u8]; 7] = [
         b"-NOPERM",
         b"-NOAUTH",
@@ -556,7 +563,11 @@ fn refused(buf: &[u8]) -> bool {
         b"-LOADING",
         b"-MASTERDOWN",
     ];
-    REFUSALS.iter().any(|start| buf.starts_with(start))
+    if REFUSALS.iter().any(|start| buf.starts_with(start)) {
+        return Some(true);
+    }
+    let incomplete = REFUSALS.iter().any(|start| start.starts_with(buf));
+    (!incomplete).then_some(false)
 }
 
 /// The error code, `WRONGTYPE` of `-WRONGTYPE Operation against …`, if the reply is an error.

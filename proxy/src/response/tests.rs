@@ -266,7 +266,9 @@ fn a_refused_client_reply_is_the_end_of_pairing() {
             let world = World::default();
             let mut link = world.connect();
             link.client(&[line(words), line("PING"), line("XADD s * f v")].concat());
-            link.server(refusal.as_bytes());
+            for byte in refusal.as_bytes() {
+                link.server(&[*byte]);
+            }
             assert_eq!(
                 link.raw(),
                 Some("client_reply_refused"),
