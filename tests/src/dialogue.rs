@@ -158,7 +158,7 @@ impl Dialogue {
         for (proxy, connections) in [(&chopped, 1.0), (&stage.proxy, connections)] {
             let expected = if self.raw { connections } else { 0.0 };
             // Where the server closes at a header, the proxy may have passed it on unread, depending on the cut.
-            if self.raw || !self.closes {
+            if self.raw || !self.closed {
                 assert_eq!(stage::raw_relays(proxy), expected, "{kind}: raw relays");
             }
         }
