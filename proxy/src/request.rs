@@ -167,18 +167,14 @@ impl Requests {
                         args.clear();
                         walked.walk(buf, |arg| args.push(arg))
                     })?;
-                    if !complete {
-                        let limit = cx.worker.shared.config.limits.max_message_bytes;
-                        let beyond = walked.pos.saturating_sub(buf.len());
-                        if walked.pos > limit
-                            || buf.len() > limit
-                            || (beyond > MAX_UNAUTHENTICATED_BULK && !cx.may_be_long())
-                        {
-                            self.too_large(buf, cx)?;
-                        } else {
-                            self.state = State::Holding(walked);
-                            return Ok(());
-                        }
+                    let limit = cx.worker.shared.config.limits.max_message_bytes;
+                    let beyond = walked.pos.saturating_sub(buf.len());
+                    // Large is large, also when one read brings all of it.
+                    if walked.pos > limit || (beyond > MAX_UNAUTHENTICATED_BULK && !cx.may_be_long()) {
+                        self.too_large(buf, cx)?;
+                    } else if !complete {
+                        self.state = State::Holding(walked);
+                        return Ok(());
                     } else {
                         let end = walked.pos;
                         self.state = State::Between;

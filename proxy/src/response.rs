@@ -91,6 +91,12 @@ impl Replies {
     pub fn process(&mut self, chunk: &mut Chunk<'_>, cx: &mut Context, consumed: &mut usize) -> Result<(), Raw> {
         *consumed = 0;
         loop {
+            // Such a reply is over with its own last byte, not with the first of the next.
+            if matches!(&self.stage, Stage::Walk(_, walk) if walk.remaining() == 0)
+                && let Stage::Walk(mut deliver, _) = std::mem::take(&mut self.stage)
+            {
+                self.walked(&mut deliver, cx);
+            }
             let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
             if buf.is_empty() {
                 return Ok(());
@@ -144,7 +150,11 @@ impl Replies {
                     if self.hold(buf)? {
                         let start = *consumed;
                         let end = start + std::mem::take(&mut self.held);
-                        self.entry(&mut deliver, start..end, chunk, cx);
+                        if end - start > limit {
+                            cx.worker.shared.metrics.extracted("too_large").inc();
+                        } else {
+                            self.entry(&mut deliver, start..end, chunk, cx);
+                        }
                         *consumed = end;
                         walk.entry_done();
                         self.stage = Stage::Walk(deliver, walk);
