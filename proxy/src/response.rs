@@ -96,6 +96,12 @@ impl Replies {
     ) -> Result<(), Raw> {
         *consumed = 0;
         loop {
+            // Such a reply is over with its own last byte, not with the first of the next.
+            if matches!(&self.stage, Stage::Walk(_, walk) if walk.remaining() == 0)
+                && let Stage::Walk(mut deliver, _) = std::mem::take(&mut self.stage)
+            {
+                self.walked(&mut deliver, cx);
+            }
             let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
             if buf.is_empty() {
                 self.end_walk(cx);
@@ -161,7 +167,11 @@ impl Replies {
                     } else if whole {
                         let start = *consumed;
                         let end = start + std::mem::take(&mut self.held);
-                        self.entry(&mut deliver, start..end, chunk, cx);
+                        if end - start > limit {
+                            cx.worker.shared.metrics.extracted("too_large").inc();
+                        } else {
+                            self.entry(&mut deliver, start..end, chunk, cx);
+                        }
                         *consumed = end;
                         walk.entry_done();
                         self.stage = Stage::Walk(deliver, walk);

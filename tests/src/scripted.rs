@@ -13,7 +13,7 @@ pub struct Scripted {
     address: SocketAddr,
 }
 
-/// What a command must begin with, and the answer to it, byte by byte.
+/// A command, or how it begins with `*` at the end, and the answer to it, which is sent byte by byte.
 pub type Exchange = (&'static str, String);
 
 impl Scripted {
@@ -59,7 +59,7 @@ fn serve(mut client: Client, script: &[Exchange]) {
             continue;
         }
         match script.next() {
-            Some((expected, answer)) if command.starts_with(expected) => {
+            Some((expected, answer)) if matches(&command, expected) => {
                 client.send_bytewise(answer);
             }
             other => {
@@ -70,6 +70,11 @@ fn serve(mut client: Client, script: &[Exchange]) {
             }
         }
     }
+}
+
+fn matches(command: &str, expected: &str) -> bool {
+    let begin = expected.strip_suffix('*');
+    begin.map_or(command == expected, |begin| command.starts_with(begin))
 }
 
 /// The arguments of a command, with spaces between.
