@@ -94,7 +94,7 @@ fn a_ratio_between_takes_about_its_share() {
     const COUNT: usize = 1_000;
     let stage = Stage::configured(Kind::Valkey, |proxy| proxy.args(["--sample", "s=0.25"]));
     let adds = vec!["XADD s * f v"; COUNT];
-    tars_tests::resp::exchange(
+    let _ids = tars_tests::resp::exchange(
         stage.proxy.address(),
         &tars_tests::resp::pipeline(&adds),
         COUNT,
