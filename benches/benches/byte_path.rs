@@ -1,6 +1,7 @@
 //! What the byte path costs, by stage. Figures are per command or per entry (criterion's `elem/s`, inverted), of a
 //! message with five fields.
 
+#![allow(clippy::cast_possible_truncation)]
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::hint::black_box;
