@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use opentelemetry_sdk::Resource;
-use tars_sidecar::address::{BindError, Listener as Bound};
 use tars_sidecar::admin::{Admin, Parts};
 use tars_sidecar::drain::Drain;
+use tars_sidecar::listen::{BindError, Listener as Bound};
 use tars_sidecar::logging::LogLevel;
 use tars_sidecar::otlp;
 use tars_sidecar::readiness::Readiness;
@@ -86,7 +86,7 @@ async fn control(
     let bound = config
         .listeners
         .iter()
-        .map(|listener| Bound::bind(&(&listener.listen).into()))
+        .map(|listener| Bound::bind(&listener.listen))
         .collect::<Result<Vec<_>, _>>()?;
     let addresses: Vec<String> = bound
         .iter()
@@ -111,7 +111,7 @@ async fn control(
     ))
     .list("/traces", "recent traces, live")
     .list("/config", "what is in force")
-    .bind(&(&config.admin).into())?;
+    .bind(&config.admin)?;
     let admin_address = admin.local_addr()?;
 
     let otlp =

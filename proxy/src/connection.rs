@@ -243,8 +243,15 @@ impl Connection {
 
     /// The connection is at rest: nothing is awaited, nothing is half done.
     fn is_at_rest(&self) -> bool {
-        let Telemetry { cx, raw_up, .. } = &self.telemetry;
-        cx.inflight.is_empty() && self.up.is_at_rest() && self.down.is_at_rest() && !raw_up
+        let Telemetry {
+            requests,
+            replies,
+            cx,
+            raw_up,
+            ..
+        } = &self.telemetry;
+        let between = requests.is_between() && replies.is_between() && cx.inflight.is_empty();
+        between && self.up.is_at_rest() && self.down.is_at_rest() && !raw_up
     }
 }
 

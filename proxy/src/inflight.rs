@@ -71,7 +71,9 @@ pub struct Deliver {
     pub reader: Reader,
     /// Which of the reads that were sent it answers.
     pub order: crate::infer::Order,
-    /// Grouped messages seen so far in this reply, and the last of them.
+    /// Messages seen so far in this reply, with those that are not followed (too large, or of a stream without traces).
+    pub messages: u32,
+    /// The last grouped message that is followed.
     pub seen: Option<crate::infer::Latest>,
     /// Messages of the current stream, for one span a stream a reply (`relation = "link"`).
     pub batch: Option<Box<Span>>,

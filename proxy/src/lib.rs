@@ -30,6 +30,9 @@ pub mod request;
 pub mod response;
 pub mod socket;
 pub mod streams;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 pub mod trace;
 pub mod upstream;
 pub mod worker;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tars_sidecar::address::Listener as Bound;
+use tars_sidecar::listen::Listener as Bound;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{sleep, timeout};
 
@@ -47,10 +47,10 @@ impl Acceptor {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Socket::Tcp(stream))
+                // What fails here is this client's connection, not the listening.
+                Socket::tcp(stream).map_err(|_| io::ErrorKind::ConnectionAborted.into())
             }
-            Self::Unix(listener) => Ok(Socket::Unix(listener.accept().await?.0)),
+            Self::Unix(listener) => Ok(listener.accept().await?.0.into()),
         }
     }
 }

@@ -74,5 +74,5 @@ fn serve(flags: &Flags, env: &Environment) -> io::Result<u8> {
 
 /// One clear sentence, and the exit code for what the caller can put right.
 fn refuse(error: &dyn std::error::Error) -> io::Result<u8> {
-    writeln!(io::stderr(), "tars-proxy: {error}").map(|()| ConfigError::EXIT_CODE)
+    writeln!(io::stderr(), "{error}").map(|()| ConfigError::EXIT_CODE)
 }

@@ -15,6 +15,9 @@ use prometheus::{
 /// The label of names beyond the bound.
 const OTHER: &str = "other";
 
+/// A longer name has no label of its own: it would be written in every line of a scrape, twenty times a histogram.
+const MAX_LABEL_BYTES: usize = 256;
+
 /// From a microsecond to ten seconds: what the proxy adds lies at the lower end, what consumers take at the upper.
 const ADDED_BUCKETS: &[f64] = &[
     2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 1e-2, 1e-1, 1.0,
@@ -323,7 +326,7 @@ impl Metrics {
         if names.streams.contains(stream) {
             return stream.clone();
         }
-        if names.streams.len() >= names.bound {
+        if names.streams.len() >= names.bound || stream.len() > MAX_LABEL_BYTES {
             return OTHER.into();
         }
         names.streams.insert(stream.clone());
@@ -336,7 +339,7 @@ impl Metrics {
         if names.groups.contains(&pair) {
             return pair;
         }
-        if names.groups.len() >= names.bound {
+        if names.groups.len() >= names.bound || stream.len().max(group.len()) > MAX_LABEL_BYTES {
             return (OTHER.into(), OTHER.into());
         }
         names.groups.insert(pair.clone());

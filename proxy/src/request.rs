@@ -126,6 +126,9 @@ impl Requests {
                         return Ok(());
                     }
                     match scan::head(buf)? {
+                        Head::Incomplete if refused_at_sight(buf, cx) => {
+                            return Err(Raw("unauthenticated"));
+                        }
                         Head::Incomplete => return Ok(()),
                         Head::Empty { end } => {
                             // Servers differ in whether an empty command is the one to skip.
@@ -172,29 +175,31 @@ impl Requests {
                         args.clear();
                         walked.walk(buf, |arg| args.push(arg))
                     })?;
-                    if !complete {
-                        let limit = cx.worker.shared.config.limits.max_message_bytes;
-                        let beyond = walked.pos.saturating_sub(buf.len());
-                        if walked.pos > limit
-                            || buf.len() > limit
-                            || (beyond > MAX_UNAUTHENTICATED_BULK && !cx.may_be_long())
-                        {
-                            self.too_large(buf, cx)?;
-                        } else {
-                            self.state = State::Holding(walked);
-                            return Ok(());
-                        }
-                    } else {
-                        let end = walked.pos;
+                    let limit = cx.worker.shared.config.limits.max_message_bytes;
+                    let beyond = walked.pos.saturating_sub(buf.len());
+                    if walked.pos > limit
+                        || (beyond > MAX_UNAUTHENTICATED_BULK && !cx.may_be_long())
+                    {
+                        self.too_large(buf, cx)?;
+                    } else if complete {
                         self.state = State::Between;
                         ARGUMENTS.with_borrow_mut(|args| {
                             self.held_command(args, *consumed, chunk, cx)
                         })?;
-                        *consumed += end;
+                        *consumed += walked.pos;
+                    } else {
+                        self.state = State::Holding(walked);
+                        return Ok(());
                     }
                 }
             }
         }
+    }
+
+    /// Whether the last command that began is over.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        matches!(self.state, State::Between)
     }
 
     /// A held command turned out larger than may be held: it passes, and what it means is not known.
@@ -251,6 +256,9 @@ impl Requests {
         if kind.changes_state() && self.replies != ReplyMode::On {
             return Err(Raw("state_while_replies_off"));
         }
+        if kind.changes_state() && is_full(cx) {
+            return Err(Raw("pending_replies"));
+        }
         match kind {
             Kind::Multi => {
                 self.multi |= argc == 1;
@@ -302,6 +310,9 @@ impl Requests {
         };
         if self.multi {
             return Err(Raw("client_reply_in_multi"));
+        }
+        if is_full(cx) {
+            return Err(Raw("pending_replies"));
         }
         if mode.eq_ignore_ascii_case(b"ON") {
             // Its own reply comes in any case, also as the command that is skipped: but there versions differ.
@@ -405,9 +416,10 @@ impl Requests {
         cx: &mut Context,
     ) -> Result<(), Raw> {
         let arg = |i: usize| args.get(i).map(|a| a.of(buf));
-        if cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies
-            && kind != Kind::Select
-        {
+        if is_full(cx) {
+            if kind == Kind::Select {
+                return Err(Raw("pending_replies"));
+            }
             self.expect_plain(cx);
             return Ok(());
         }
@@ -481,7 +493,7 @@ impl Requests {
             Some("non_canonical")
         } else if xadd.hashes_fields {
             Some("idmpauto")
-        } else if cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies {
+        } else if is_full(cx) {
             Some("pending_replies")
         } else {
             None
@@ -587,7 +599,7 @@ impl Requests {
             .streams
             .get(args.get(1).map_or(&[][..], |key| key.of(buf)));
         let carried = Carried::read(xadd::fields(buf, args, xadd));
-        let full = cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies;
+        let full = is_full(cx);
         if let Some(context) = carried.context.filter(|_| stream.trace && !full) {
             cx.worker
                 .shared
@@ -673,6 +685,20 @@ impl Requests {
     }
 }
 
+/// Whether the server will close the connection at this header already, for want of AUTH: then it must see it at once.
+fn refused_at_sight(buf: &[u8], cx: &Context) -> bool {
+    let long = |argc| argc > MAX_UNAUTHENTICATED_ARGUMENTS as i64;
+    !cx.may_be_long()
+        && cx.inflight.is_empty()
+        && matches!(scan::number_line(buf, b'*'), Ok(Some((argc, _))) if long(argc))
+}
+
+/// Whether as many replies are awaited as may be: a further one may have no meaning, and where it must have one, the
+/// connection is not understood any more.
+fn is_full(cx: &Context) -> bool {
+    cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies
+}
+
 /// Splices a context into the command at `at` of the chunk.
 #[allow(clippy::too_many_arguments)]
 fn inject(
@@ -744,6 +770,7 @@ fn deliver(
         stream,
         reader,
         order,
+        messages: 0,
         seen: None,
         batch: None,
     }))

@@ -98,6 +98,7 @@ impl Replies {
         loop {
             let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
             if buf.is_empty() {
+                self.end_walk(cx);
                 return Ok(());
             }
             match std::mem::take(&mut self.stage) {
@@ -146,17 +147,24 @@ impl Replies {
                 }
                 Stage::Entry(mut deliver, mut walk) => {
                     let limit = cx.worker.shared.config.limits.max_message_bytes;
-                    if self.hold(buf)? {
+                    let whole = self.hold(buf)?;
+                    if self.held > limit {
+                        cx.worker.shared.metrics.extracted("too_large").inc();
+                        deliver.messages += 1;
+                        *consumed += std::mem::take(&mut self.held);
+                        if whole {
+                            walk.entry_done();
+                            self.stage = Stage::Walk(deliver, walk);
+                        } else {
+                            self.stage = Stage::Oversized(deliver, walk);
+                        }
+                    } else if whole {
                         let start = *consumed;
                         let end = start + std::mem::take(&mut self.held);
                         self.entry(&mut deliver, start..end, chunk, cx);
                         *consumed = end;
                         walk.entry_done();
                         self.stage = Stage::Walk(deliver, walk);
-                    } else if buf.len() > limit {
-                        cx.worker.shared.metrics.extracted("too_large").inc();
-                        *consumed += std::mem::take(&mut self.held);
-                        self.stage = Stage::Oversized(deliver, walk);
                     } else {
                         self.stage = Stage::Entry(deliver, walk);
                         return Ok(());
@@ -198,6 +206,11 @@ impl Replies {
                 self.transaction = None;
                 return Ok(Begin::Passed(0));
             }
+            // Redis before 7.0.12 puts a message to oneself (PUBLISH within MULTI) between the elements, uncounted.
+            if buf.first() == Some(&b'>') {
+                self.skip_one();
+                return Ok(Begin::Passed(0));
+            }
             *left -= 1;
             let op = transaction.queued.pop().unwrap_or(Op::Plain(1));
             return self.begin_reply(op, buf, cx);
@@ -227,10 +240,16 @@ impl Replies {
                     return Err(Raw("state_in_multi"));
                 }
                 if let Some(transaction) = &mut self.transaction {
+                    let limit = cx.worker.shared.config.limits.max_pending_replies;
                     transaction.commands += 1;
                     match op {
                         Op::Plain(_) => transaction.queued.push_plain(),
-                        op => transaction.queued.push(op),
+                        op if transaction.queued.len() < limit => transaction.queued.push(op),
+                        Op::Send(_) | Op::Count(_) | Op::Deliver(_) | Op::Settle(_) => {
+                            transaction.queued.push_plain();
+                            abandon(op, cx, &Outcome::Unknown);
+                        }
+                        _ => return Err(Raw("pending_replies")),
                     }
                 }
                 return Ok(Begin::Passed(QUEUED.len()));
@@ -477,6 +496,24 @@ impl Replies {
         !self.delivered.is_empty()
     }
 
+    /// Whether the last reply that began is over.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        let elements = self
+            .transaction
+            .as_ref()
+            .and_then(|transaction| transaction.left);
+        matches!(self.stage, Stage::Between) && elements.is_none_or(|left| left == 0)
+    }
+
+    /// Number of queued commands of an open transaction that mean something.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.transaction
+            .as_ref()
+            .map_or(0, |transaction| transaction.queued.len())
+    }
+
     /// The connection ends, or becomes a raw relay: what is under way has no answer any more.
     pub fn abandon(&mut self, cx: &mut Context) {
         match std::mem::take(&mut self.stage) {
@@ -647,10 +684,23 @@ impl Replies {
         Ok(true)
     }
 
+    /// A walk to which nothing is left is over, also if nothing follows: the client has the message by now.
+    fn end_walk(&mut self, cx: &mut Context) {
+        match std::mem::take(&mut self.stage) {
+            Stage::Walk(mut deliver, walk) if walk.remaining() == 0 => {
+                self.walked(&mut deliver, cx);
+            }
+            stage => self.stage = stage,
+        }
+    }
+
     /// A reply with entries is over.
     fn walked(&mut self, deliver: &mut Deliver, cx: &mut Context) {
         self.close_batch(deliver, cx);
-        self.delivered.extend(deliver.seen.take());
+        if let Some(latest) = deliver.seen.take() {
+            let count = deliver.messages;
+            self.delivered.push(Latest { count, ..latest });
+        }
     }
 }
 

@@ -3,9 +3,19 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+/// Redis looks after its clients like this (`tcp-keepalive 300`, `anetKeepAlive`): a peer that vanished without a word
+/// is noticed, by the proxy as it would have been without it.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(300))
+    .with_interval(Duration::from_secs(100))
+    .with_retries(3);
 
 /// A client's or a server's connection.
 #[derive(Debug)]
@@ -16,7 +26,23 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
+impl From<UnixStream> for Socket {
+    fn from(stream: UnixStream) -> Self {
+        Self::Unix(stream)
+    }
+}
+
 impl Socket {
+    /// A TCP connection, set up as Redis sets up its own.
+    ///
+    /// # Errors
+    /// If the connection is broken already.
+    pub fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
+        Ok(Self::Tcp(stream))
+    }
+
     /// Reads what there is.
     ///
     /// # Errors
@@ -58,7 +84,7 @@ impl Socket {
     pub fn reset_on_close(&self) {
         if let Self::Tcp(stream) = self {
             // A socket that is already dead cannot be told, and need not be.
-            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
     }
 }

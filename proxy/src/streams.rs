@@ -16,6 +16,18 @@ use crate::trace::span::{Link, LinkKind};
 /// memory.
 const MAX_NAMES: usize = 4096;
 
+/// What is kept of a name. A longer key is rather a document, and is not remembered at all: else those 4096 names could
+/// be as long as `max_message_bytes`.
+const MAX_NAME_BYTES: usize = 1024;
+
+/// A name as text, cut to what is kept.
+fn text(bytes: &[u8]) -> Arc<str> {
+    let text = String::from_utf8_lossy(bytes.get(..MAX_NAME_BYTES).unwrap_or(bytes));
+    text.get(..text.floor_char_boundary(MAX_NAME_BYTES))
+        .unwrap_or_default()
+        .into()
+}
+
 /// A stream, with what the rules in force say of it.
 pub struct Stream {
     /// The key, as text: what is not UTF-8 is shown as U+FFFD.
@@ -169,7 +181,7 @@ impl Streams {
         if let Some(stream) = known.streams.get(key) {
             return stream.clone();
         }
-        let name: Arc<str> = String::from_utf8_lossy(key).into();
+        let name = text(key);
         let rule = rules.rule_for(key);
         let mut sampler = rules.sampler;
         if let Some(ratio) = rule.sample {
@@ -184,7 +196,9 @@ impl Streams {
             sent: self.metrics.sent(&name),
             name,
         });
-        known.streams.insert(key.into(), stream.clone());
+        if key.len() <= MAX_NAME_BYTES {
+            known.streams.insert(key.into(), stream.clone());
+        }
         stream
     }
 
@@ -198,8 +212,10 @@ impl Streams {
         if known.names.len() >= MAX_NAMES {
             known.names.clear();
         }
-        let name: Arc<str> = String::from_utf8_lossy(bytes).into();
-        known.names.insert(bytes.into(), name.clone());
+        let name = text(bytes);
+        if bytes.len() <= MAX_NAME_BYTES {
+            known.names.insert(bytes.into(), name.clone());
+        }
         name
     }
 }

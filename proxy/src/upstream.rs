@@ -108,10 +108,9 @@ impl Upstream {
                     Some(address) => TcpStream::connect(address).await?,
                     None => TcpStream::connect((&**host, *port)).await?,
                 };
-                stream.set_nodelay(true)?;
-                Ok(Socket::Tcp(stream))
+                Socket::tcp(stream)
             }
-            Address::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
+            Address::Unix(path) => Ok(UnixStream::connect(path).await?.into()),
         }
     }
 

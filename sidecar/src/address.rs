@@ -1,56 +1,119 @@
-//! Where a server listens: `host:port` or `unix:/path`.
+//! Where a server listens, or where it is: `host:port`, `[::1]:6380`, `unix:/path`.
+//!
+//! An error repeats what was written only where no password can be in it.
 
 use std::fmt;
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
-/// An address to listen on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `sun_path` has 108 bytes on Linux, the last of them zero.
+const MAX_UNIX_PATH: usize = 107;
+
+/// A name in the DNS has at most 253 characters (RFC 1035).
+const MAX_HOST: usize = 253;
+
+/// Where to listen or to connect: `host:port` or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// A host, by name or IP address, and a port; 0 is any free one.
+    /// Host (a name or an IP address, without brackets) and port.
     Tcp {
-        /// Without brackets.
-        host: String,
+        /// Name or IP address.
+        host: Arc<str>,
         /// Port.
         port: u16,
     },
-    /// The path of a unix socket.
+    /// Path of a Unix socket.
     Unix(PathBuf),
 }
 
-/// What is not an address.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("address {0:?}: give host:port, such as 127.0.0.1:9464 or [::1]:9464, or unix:/path")]
-pub struct ParseError(String);
+/// Why an address or a URL is refused. The sentence goes on after the name of the setting.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct AddressError(pub String);
+
+fn refuse<T>(why: impl Into<String>) -> Result<T, AddressError> {
+    Err(AddressError(why.into()))
+}
+
+impl Address {
+    /// A TCP address.
+    #[must_use]
+    pub fn tcp(host: impl Into<Arc<str>>, port: u16) -> Self {
+        let host = host.into();
+        Self::Tcp { host, port }
+    }
+
+    /// The socket address, if the host is an IP address.
+    #[must_use]
+    pub fn as_socket_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp { host, port } => host.parse().ok().map(|ip| SocketAddr::new(ip, *port)),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Whether whoever listens here would be reached by connecting to `target` from the same machine.
+    #[must_use]
+    pub fn accepts(&self, target: &Self) -> bool {
+        match (self, target) {
+            (Self::Unix(own), Self::Unix(other)) => own == other,
+            (
+                Self::Tcp { host, port },
+                Self::Tcp {
+                    host: other,
+                    port: other_port,
+                },
+            ) => {
+                let is_localhost = |name: &str| name.eq_ignore_ascii_case("localhost");
+                let ip = |name: &str| name.parse::<IpAddr>().ok();
+                let loopback = |name: &str| {
+                    is_localhost(name)
+                        || ip(name).is_some_and(|ip| ip.is_loopback() || ip.is_unspecified())
+                };
+                port == other_port
+                    && *port != 0
+                    && (host.eq_ignore_ascii_case(other)
+                        || ip(host).is_some_and(|ip| ip.is_unspecified()) && loopback(other)
+                        || is_localhost(host) && loopback(other)
+                        || is_localhost(other) && loopback(host))
+            }
+            _ => false,
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::tcp(address.ip().to_string(), address.port())
+    }
+}
 
 impl FromStr for Address {
-    type Err = ParseError;
+    type Err = AddressError;
 
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        let wrong = || ParseError(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, AddressError> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return if path.is_empty() {
-                Err(wrong())
-            } else {
-                Ok(Self::Unix(path.into()))
-            };
+            return unix(path);
         }
-        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let bracketed = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        // An IPv6 address without brackets could be one with a port as well.
-        if bracketed.is_none() && (host.is_empty() || host.contains([':', '[', ']', '/'])) {
-            return Err(wrong());
+        if text.contains('@') {
+            return refuse("an address has no user or password; write host:port or unix:/path");
         }
-        let host = bracketed.unwrap_or(host).to_owned();
-        let port = port.parse().map_err(|_| wrong())?;
-        Ok(Self::Tcp { host, port })
+        if text.contains("://") {
+            return refuse("this is a URL; write an address: host:port or unix:/path");
+        }
+        if text.starts_with('/') {
+            return refuse(format!("`{text}` is a path; write unix:{text}"));
+        }
+        let (host, port) = split(text)?;
+        match port {
+            Some(port) => Ok(Self::tcp(host, number(port)?)),
+            None => refuse(format!(
+                "`{text}` has no port; write host:port, such as {}",
+                Self::tcp(host, 6380)
+            )),
+        }
     }
 }
 
@@ -59,247 +122,94 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            // Two slashes would begin a URL's host.
+            Self::Unix(path) if path.as_os_str().as_encoded_bytes().starts_with(b"//") => {
+                write!(f, "unix://{}", path.display())
+            }
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
 
-impl From<SocketAddr> for Address {
-    fn from(address: SocketAddr) -> Self {
-        Self::Tcp {
-            host: address.ip().to_string(),
-            port: address.port(),
-        }
-    }
-}
+/// What is said where a password may have been written.
+pub const CREDENTIALS: &str = "the URL has a user or a password; leave them out: clients send their own AUTH through the proxy";
 
-/// Why an address cannot be listened on.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Somebody is there.
-    #[error("cannot listen on {0}: another process listens there; stop it or give another address")]
-    InUse(Address),
-    /// A port below 1024, or a folder that is not ours.
-    #[error(
-        "cannot listen on {0}: this process may not; give a port from 1024 up, or a folder that it may write to"
-    )]
-    Denied(Address),
-    /// An IP address of another machine.
-    #[error("cannot listen on {0}: this machine does not have that IP address")]
-    NotLocal(Address),
-    /// Something else has that path.
-    #[error(
-        "cannot listen on {0}: there is a file of that name which is not a socket; it stays as it is"
-    )]
-    NotASocket(Address),
-    /// Anything else.
-    #[error("cannot listen on {0}: {1}")]
-    Other(Address, #[source] io::Error),
-}
-
-/// A socket that takes connections from now on; nobody answers them until it is served. It belongs to no runtime yet.
-#[derive(Debug)]
-pub enum Listener {
-    /// TCP.
-    Tcp(TcpListener),
-    /// A unix socket.
-    Unix(SocketFile),
-}
-
-impl Listener {
-    /// Listens on `address`. The socket file that a dead process left behind is replaced.
-    ///
-    /// # Errors
-    /// When the address is taken, not permitted, not of this machine, or does not resolve.
-    pub fn bind(address: &Address) -> Result<Self, BindError> {
-        let bound = match address {
-            Address::Tcp { host, port } => {
-                TcpListener::bind((host.as_str(), *port)).and_then(|listener| {
-                    listener.set_nonblocking(true)?;
-                    Ok(Self::Tcp(listener))
-                })
-            }
-            Address::Unix(path) => SocketFile::bind(path).map(Self::Unix),
-        };
-        bound.map_err(|error| {
-            let address = address.clone();
-            match error.kind() {
-                ErrorKind::AddrInUse => BindError::InUse(address),
-                ErrorKind::PermissionDenied => BindError::Denied(address),
-                ErrorKind::AddrNotAvailable => BindError::NotLocal(address),
-                ErrorKind::AlreadyExists => BindError::NotASocket(address),
-                _ => BindError::Other(address, error),
-            }
-        })
-    }
-
-    /// Where it listens, with the port that was found when 0 was asked for.
-    ///
-    /// # Errors
-    /// When the operating system does not tell.
-    pub fn local_addr(&self) -> io::Result<Address> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().map(Address::from),
-            Self::Unix(file) => Ok(Address::Unix(file.path.clone())),
-        }
-    }
-}
-
-/// A unix socket; its file goes with it.
-#[derive(Debug)]
-pub struct SocketFile {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl SocketFile {
-    fn bind(path: &Path) -> io::Result<Self> {
-        let listener = match UnixListener::bind(path) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                remove_stale(path)?;
-                UnixListener::bind(path)?
-            }
-            bound => bound?,
-        };
-        listener.set_nonblocking(true)?;
-        Ok(Self {
-            listener,
-            path: path.to_owned(),
-        })
-    }
-
-    /// Another handle on the same socket, to accept from.
-    pub fn try_clone(&self) -> io::Result<UnixListener> {
-        self.listener.try_clone()
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Gone already, or the folder is: nothing that could be done about it at the end of a process.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Removes the socket file of a process that is no more.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    if !fs::symlink_metadata(path)?.file_type().is_socket() {
-        return Err(ErrorKind::AlreadyExists.into());
-    }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
-        _ => Err(ErrorKind::AddrInUse.into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
-
-    use super::*;
-
-    fn parse(text: &str) -> Address {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn addresses_read_as_they_are_written() {
-        for text in [
-            "127.0.0.1:9464",
-            "localhost:0",
-            "[::1]:65535",
-            "unix:/run/tars.sock",
-            "unix:a b",
-        ] {
-            assert_eq!(parse(text).to_string(), text);
-        }
-        assert_eq!(
-            parse("[::1]:1"),
-            Address::Tcp {
-                host: "::1".to_owned(),
-                port: 1
-            }
-        );
-        assert_eq!(parse("unix:/a:1"), Address::Unix("/a:1".into()));
-    }
-
-    #[test]
-    fn what_is_no_address_is_told() {
-        for text in [
-            "",
-            "9464",
-            ":9464",
-            "localhost",
-            "localhost:",
-            "localhost:65536",
-            "localhost:-1",
-            "::1:80",
-            "[::1]",
-            "[::1:80",
-            "unix:",
-            "http://localhost:80",
-        ] {
-            let error = text.parse::<Address>().unwrap_err().to_string();
-            assert!(
-                error.contains(&format!("{text:?}")) && error.contains("host:port"),
-                "{error}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_taken_port_is_told() {
-        let first = Listener::bind(&parse("127.0.0.1:0")).unwrap();
-        let address = first.local_addr().unwrap();
-        let error = Listener::bind(&address).unwrap_err();
-        assert!(matches!(&error, BindError::InUse(taken) if *taken == address));
-        assert!(
-            error
-                .to_string()
-                .contains(&format!("{address}: another process listens there"))
-        );
-    }
-
-    #[test]
-    fn a_foreign_or_unknown_host_is_told() {
-        // TEST-NET-3 of RFC 5737: nobody has it.
-        let error = Listener::bind(&parse("203.0.113.1:80")).unwrap_err();
-        assert!(matches!(error, BindError::NotLocal(_)), "{error}");
-        let error = Listener::bind(&parse("no such host:80")).unwrap_err();
-        assert!(matches!(error, BindError::Other(..)), "{error}");
-        assert!(
-            error
-                .to_string()
-                .starts_with("cannot listen on no such host:80: "),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_socket_file_goes_with_its_listener_and_a_stale_one_is_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("admin.sock");
-        let address = Address::Unix(path.clone());
-
-        let listener = Listener::bind(&address).unwrap();
-        assert_eq!(listener.local_addr().unwrap(), address);
-        assert!(
-            matches!(Listener::bind(&address), Err(BindError::InUse(_))),
-            "its owner lives"
-        );
-        assert!(path.exists());
-        drop(listener);
-        assert!(!path.exists());
-
-        drop(UnixListener::bind(&path).unwrap());
-        assert!(path.exists(), "left behind, as by a killed process");
-        Listener::bind(&address).unwrap();
-
-        fs::write(&path, "precious").unwrap();
-        assert!(matches!(
-            Listener::bind(&address),
-            Err(BindError::NotASocket(_))
+/// `/path`, or what a URL has there: `///path`.
+fn unix(path: &str) -> Result<Address, AddressError> {
+    let path = match path.strip_prefix("//") {
+        Some(path) if path.starts_with('/') => path,
+        Some(authority) if authority.contains('@') => return refuse(CREDENTIALS),
+        Some(_) => return refuse("a Unix socket has no host; write unix:/path or unix:///path"),
+        None => path,
+    };
+    if !path.starts_with('/') {
+        return refuse(format!(
+            "`unix:{path}` is no absolute path; write unix:/path"
         ));
-        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+    if path.contains('?') || path.contains('\0') {
+        return refuse("a Unix socket's path is followed by nothing; write unix:/path");
+    }
+    if path.len() > MAX_UNIX_PATH {
+        return refuse(format!(
+            "the path is {} bytes long; a Unix socket's has at most {MAX_UNIX_PATH}",
+            path.len()
+        ));
+    }
+    Ok(Address::Unix(path.into()))
+}
+
+/// Host, without brackets, and port.
+///
+/// # Errors
+/// A sentence that says what is wrong, and what would be right.
+pub fn split(text: &str) -> Result<(&str, Option<&str>), AddressError> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let Some((host, rest)) = rest.split_once(']') else {
+            return refuse(format!("`{text}` has no `]`; write [::1]:6380"));
+        };
+        if host.parse::<Ipv6Addr>().is_err() {
+            return refuse(format!("`{host}` is no IPv6 address; write [::1]:6380"));
+        }
+        return match rest.strip_prefix(':') {
+            Some(port) => Ok((host, Some(port))),
+            None if rest.is_empty() => Ok((host, None)),
+            None => refuse("a `:` and the port follow the `]`; write [::1]:6380"),
+        };
+    }
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return refuse(format!(
+            "`{text}` is an IPv6 address without port; write [{text}]:6380"
+        ));
+    }
+    let (host, port) = match text.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    };
+    if port.is_some_and(|port| port.contains(':')) {
+        return refuse(
+            "there is more than one `:`; write host:port, and an IPv6 address as [::1]:6380",
+        );
+    }
+    if host.is_empty() {
+        return refuse("the host is missing; write host:port, such as 127.0.0.1:6380");
+    }
+    let in_a_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if host.len() > MAX_HOST || !host.chars().all(in_a_name) {
+        return refuse(
+            "the host is neither a name nor an IP address; write host:port, such as 127.0.0.1:6380",
+        );
+    }
+    Ok((host, port))
+}
+
+/// A port. What was written is not repeated: in `redis://user:password` it would be the password.
+///
+/// # Errors
+/// For anything but 0 to 65535.
+pub fn number(port: &str) -> Result<u16, AddressError> {
+    match port.parse() {
+        Ok(number) if port.bytes().all(|b| b.is_ascii_digit()) => Ok(number),
+        _ => refuse("the port is no number from 0 to 65535"),
     }
 }

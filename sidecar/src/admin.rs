@@ -28,8 +28,9 @@ use axum::{Router, body};
 use prometheus::{Encoder, Registry, TextEncoder};
 use serde_json::json;
 
-use crate::address::{Address, BindError, Listener};
+use crate::address::Address;
 use crate::drain::Drain;
+use crate::listen::{BindError, Listener};
 use crate::logging::LogLevel;
 use crate::readiness::{Missing, Readiness};
 

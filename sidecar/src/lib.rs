@@ -4,6 +4,7 @@
 //! - [`signals`]: SIGTERM, SIGINT and SIGHUP as events
 //! - [`readiness`]: what the process still waits for before it takes traffic
 //! - [`address`]: `host:port` or `unix:/path`
+//! - [`listen`]: sockets bound before they are served
 //! - [`admin`]: the HTTP server for probes, metrics, drain and log level
 //! - [`process`]: process and allocator gauges
 //! - [`logging`]: the log, its level changeable at run time
@@ -12,6 +13,7 @@
 pub mod address;
 pub mod admin;
 pub mod drain;
+pub mod listen;
 pub mod logging;
 pub mod otlp;
 pub mod process;

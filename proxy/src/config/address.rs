@@ -1,35 +1,15 @@
-//! Where to listen and where Redis is: `host:port`, `[::1]:6380`, `unix:/path`, `redis://host`.
+//! Where Redis is: `redis://host:port`, `host:port`, `unix:/path`.
 //!
 //! An error repeats what was written only where no password can be in it.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
+
+pub use tars_sidecar::address::{Address, AddressError};
+use tars_sidecar::address::{CREDENTIALS, number, split};
 
 /// Redis' port, for URLs without one.
 const REDIS_PORT: u16 = 6379;
-
-/// `sun_path` has 108 bytes on Linux, the last of them zero.
-const MAX_UNIX_PATH: usize = 107;
-
-/// A name in the DNS has at most 253 characters (RFC 1035).
-const MAX_HOST: usize = 253;
-
-/// Where to listen or to connect: `host:port` or `unix:/path`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Address {
-    /// Host (a name or an IP address, without brackets) and port.
-    Tcp {
-        /// Name or IP address.
-        host: Arc<str>,
-        /// Port.
-        port: u16,
-    },
-    /// Path of a Unix socket.
-    Unix(PathBuf),
-}
 
 /// Where Redis is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,113 +20,8 @@ pub struct Upstream {
     pub tls: bool,
 }
 
-/// Why an address or a URL is refused. The sentence goes on after the name of the setting.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct AddressError(String);
-
 fn refuse<T>(why: impl Into<String>) -> Result<T, AddressError> {
     Err(AddressError(why.into()))
-}
-
-impl Address {
-    /// A TCP address.
-    #[must_use]
-    pub fn tcp(host: impl Into<Arc<str>>, port: u16) -> Self {
-        let host = host.into();
-        Self::Tcp { host, port }
-    }
-
-    /// The socket address, if the host is an IP address.
-    #[must_use]
-    pub fn as_socket_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp { host, port } => host.parse().ok().map(|ip| SocketAddr::new(ip, *port)),
-            Self::Unix(_) => None,
-        }
-    }
-
-    /// Whether whoever listens here would be reached by connecting to `target` from the same machine.
-    #[must_use]
-    pub fn accepts(&self, target: &Self) -> bool {
-        match (self, target) {
-            (Self::Unix(own), Self::Unix(other)) => own == other,
-            (
-                Self::Tcp { host, port },
-                Self::Tcp {
-                    host: other,
-                    port: other_port,
-                },
-            ) => {
-                let is_localhost = |name: &str| name.eq_ignore_ascii_case("localhost");
-                let ip = |name: &str| name.parse::<IpAddr>().ok();
-                let loopback = |name: &str| {
-                    is_localhost(name)
-                        || ip(name).is_some_and(|ip| ip.is_loopback() || ip.is_unspecified())
-                };
-                port == other_port
-                    && *port != 0
-                    && (host.eq_ignore_ascii_case(other)
-                        || ip(host).is_some_and(|ip| ip.is_unspecified()) && loopback(other)
-                        || is_localhost(host) && loopback(other)
-                        || is_localhost(other) && loopback(host))
-            }
-            _ => false,
-        }
-    }
-}
-
-impl From<&Address> for tars_sidecar::address::Address {
-    fn from(address: &Address) -> Self {
-        match address {
-            Address::Tcp { host, port } => Self::Tcp {
-                host: host.to_string(),
-                port: *port,
-            },
-            Address::Unix(path) => Self::Unix(path.clone()),
-        }
-    }
-}
-
-impl FromStr for Address {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return unix(path);
-        }
-        if text.contains('@') {
-            return refuse("an address has no user or password; write host:port or unix:/path");
-        }
-        if text.contains("://") {
-            return refuse("this is a URL; write an address: host:port or unix:/path");
-        }
-        if text.starts_with('/') {
-            return refuse(format!("`{text}` is a path; write unix:{text}"));
-        }
-        let (host, port) = split(text)?;
-        match port {
-            Some(port) => Ok(Self::tcp(host, number(port)?)),
-            None => refuse(format!(
-                "`{text}` has no port; write host:port, such as {}",
-                Self::tcp(host, 6380)
-            )),
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            // Two slashes would begin a URL's host.
-            Self::Unix(path) if path.as_os_str().as_encoded_bytes().starts_with(b"//") => {
-                write!(f, "unix://{}", path.display())
-            }
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
 }
 
 impl Upstream {
@@ -220,8 +95,6 @@ impl fmt::Display for Upstream {
     }
 }
 
-const CREDENTIALS: &str = "the URL has a user or a password; leave them out: clients send their own AUTH through the proxy";
-
 /// Port 0 asks for a free port when listening; there is nothing to connect to.
 fn connectable(address: &Address) -> Result<(), AddressError> {
     match address {
@@ -229,80 +102,6 @@ fn connectable(address: &Address) -> Result<(), AddressError> {
             refuse("port 0 cannot be connected to; write a port from 1 to 65535")
         }
         _ => Ok(()),
-    }
-}
-
-/// `/path`, or what a URL has there: `///path`.
-fn unix(path: &str) -> Result<Address, AddressError> {
-    let path = match path.strip_prefix("//") {
-        Some(path) if path.starts_with('/') => path,
-        Some(authority) if authority.contains('@') => return refuse(CREDENTIALS),
-        Some(_) => return refuse("a Unix socket has no host; write unix:/path or unix:///path"),
-        None => path,
-    };
-    if !path.starts_with('/') {
-        return refuse(format!(
-            "`unix:{path}` is no absolute path; write unix:/path"
-        ));
-    }
-    if path.contains('?') || path.contains('\0') {
-        return refuse("a Unix socket's path is followed by nothing; write unix:/path");
-    }
-    if path.len() > MAX_UNIX_PATH {
-        return refuse(format!(
-            "the path is {} bytes long; a Unix socket's has at most {MAX_UNIX_PATH}",
-            path.len()
-        ));
-    }
-    Ok(Address::Unix(path.into()))
-}
-
-/// Host, without brackets, and port.
-fn split(text: &str) -> Result<(&str, Option<&str>), AddressError> {
-    if let Some(rest) = text.strip_prefix('[') {
-        let Some((host, rest)) = rest.split_once(']') else {
-            return refuse(format!("`{text}` has no `]`; write [::1]:6380"));
-        };
-        if host.parse::<Ipv6Addr>().is_err() {
-            return refuse(format!("`{host}` is no IPv6 address; write [::1]:6380"));
-        }
-        return match rest.strip_prefix(':') {
-            Some(port) => Ok((host, Some(port))),
-            None if rest.is_empty() => Ok((host, None)),
-            None => refuse("a `:` and the port follow the `]`; write [::1]:6380"),
-        };
-    }
-    if text.parse::<Ipv6Addr>().is_ok() {
-        return refuse(format!(
-            "`{text}` is an IPv6 address without port; write [{text}]:6380"
-        ));
-    }
-    let (host, port) = match text.split_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (text, None),
-    };
-    if port.is_some_and(|port| port.contains(':')) {
-        return refuse(
-            "there is more than one `:`; write host:port, and an IPv6 address as [::1]:6380",
-        );
-    }
-    if host.is_empty() {
-        return refuse("the host is missing; write host:port, such as 127.0.0.1:6380");
-    }
-    let in_a_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    if host.len() > MAX_HOST || !host.chars().all(in_a_name) {
-        return refuse(
-            "the host is neither a name nor an IP address; write host:port, such as 127.0.0.1:6380",
-        );
-    }
-    Ok((host, port))
-}
-
-/// A port. What was written is not repeated: in `redis://user:password` it would be the password.
-fn number(port: &str) -> Result<u16, AddressError> {
-    match port.parse() {
-        Ok(number) if port.bytes().all(|b| b.is_ascii_digit()) => Ok(number),
-        _ => refuse("the port is no number from 0 to 65535"),
     }
 }
 

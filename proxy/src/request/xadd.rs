@@ -164,15 +164,25 @@ fn read_envelope(json: &[u8]) -> Option<(SpanContext, TraceState)> {
         #[serde(borrow)]
         traceparent: std::borrow::Cow<'a, str>,
         #[serde(borrow, default)]
-        tracestate: Option<std::borrow::Cow<'a, str>>,
+        tracestate: Option<Text<'a>>,
+    }
+    /// What is no text says nothing, and takes nothing from the `traceparent` beside it.
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Text<'a> {
+        Text(#[serde(borrow)] std::borrow::Cow<'a, str>),
+        Other(serde::de::IgnoredAny),
     }
     if json.len() > MAX_ENVELOPE_BYTES {
         return None;
     }
     let envelope: Envelope<'_> = serde_json::from_slice(json).ok()?;
     let context = context::parse_traceparent(envelope.traceparent.as_bytes())?;
-    let state = context::parse_tracestate(envelope.tracestate.iter().map(|s| s.as_bytes()));
-    Some((context, state))
+    let state = envelope.tracestate.as_ref().and_then(|state| match state {
+        Text::Text(text) => Some(text.as_bytes()),
+        Text::Other(_) => None,
+    });
+    Some((context, context::parse_tracestate(state)))
 }
 
 /// The pairs of an XADD.

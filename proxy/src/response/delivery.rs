@@ -34,6 +34,7 @@ impl Replies {
             return;
         };
         if !stream.trace {
+            deliver.messages += 1;
             return;
         }
         let buf = chunk.bytes().get(at.clone()).unwrap_or_default();
@@ -42,6 +43,7 @@ impl Replies {
         };
         // A message that was deleted while it was pending: there is nothing to process.
         let Some(fields) = &entry.fields else { return };
+        deliver.messages += 1;
         let carried = Carried::read(fields.pairs(buf));
         if !matches!(deliver.reader, Reader::Range) {
             let [field, envelope, invalid, none] = &cx.worker.counters.extracted;
@@ -184,13 +186,12 @@ fn process(
         }
     };
     let token = table.deliver(group, entry.id, cx.now, attempt, &mut finished);
-    let count = deliver.seen.as_ref().map_or(0, |seen| seen.count) + 1;
     deliver.seen = Some(Latest {
         order: deliver.order,
         token,
         context,
         trace_state,
-        count,
+        count: deliver.messages,
     });
     Some(context)
 }

@@ -74,6 +74,15 @@ thread_local! {
     });
 }
 
+/// From here on this thread makes the same ids again.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn seed(seed: u64) {
+    GENERATOR.with_borrow_mut(|generator| {
+        generator.high.seed(seed);
+        generator.low.seed(!seed);
+    });
+}
+
 /// What both ids have in common: bytes, and their hexadecimal text.
 macro_rules! id {
     ($id:ident, $bytes:literal) => {

@@ -21,8 +21,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
-use crate::address::{Address, Listener};
+use crate::address::Address;
 use crate::drain::Drain;
+use crate::listen::Listener;
 
 /// Connections at once; more wait in the kernel. Probes, a scraper or two and a few browser tabs need a dozen.
 const MAX_CONNECTIONS: usize = 128;

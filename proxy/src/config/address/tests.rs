@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::net::Ipv6Addr;
+
 use proptest::prelude::*;
 
 use super::*;

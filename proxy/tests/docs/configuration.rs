@@ -1,0 +1,147 @@
+//! `docs/configuration.md` against the command line.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use clap::CommandFactory as _;
+use tars_proxy::cli::Cli;
+use tars_proxy::config::{self, Environment, Flags};
+
+use crate::{quoted, read, rows};
+
+const DOCUMENT: &str = "docs/configuration.md";
+
+#[test]
+fn every_setting_is_documented_with_its_three_names_and_its_default() {
+    let document = read(DOCUMENT);
+    let mut documented: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for row in rows(&document) {
+        if let Some(flag) = row
+            .first()
+            .and_then(|cell| quoted(cell).next())
+            .and_then(|flag| flag.strip_prefix("--"))
+        {
+            assert!(
+                documented.insert(flag, row.clone()).is_none(),
+                "{DOCUMENT} has --{flag} twice"
+            );
+        }
+    }
+    let command = Cli::command();
+    let settings = command
+        .get_arguments()
+        .filter(|arg| arg.get_help_heading().is_some());
+    for setting in settings {
+        let flag = setting.get_long().unwrap();
+        let row = documented
+            .remove(flag)
+            .unwrap_or_else(|| panic!("{DOCUMENT} lacks --{flag}"));
+        let key = flag.replace('-', "_");
+        let [_, variable, in_file, default, _] = *row else {
+            panic!("--{flag} has {} cells, not 5", row.len())
+        };
+        assert_eq!(
+            variable,
+            format!("`TARS_{}`", key.to_ascii_uppercase()),
+            "--{flag}"
+        );
+        assert!(
+            in_file.contains(&format!("`{key}`")) || in_file == "none",
+            "--{flag}: {in_file}"
+        );
+        let help = setting.get_help().unwrap().to_string();
+        if let Some((_, of_program)) = help.split_once("[default: ") {
+            assert_eq!(
+                Some(default),
+                of_program
+                    .strip_suffix(']')
+                    .map(|d| format!("`{d}`"))
+                    .as_deref(),
+                "--{flag}"
+            );
+        }
+    }
+    assert!(
+        documented.is_empty(),
+        "{DOCUMENT} has what the program does not know: {documented:?}"
+    );
+}
+
+#[test]
+fn every_example_of_a_file_can_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut examples = 0;
+    for name in [
+        DOCUMENT,
+        "docs/semantics.md",
+        "docs/operations.md",
+        "docs/limits.md",
+        "README.md",
+    ] {
+        let document = read(name);
+        for example in document
+            .split("```toml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next())
+        {
+            let path = folder.path().join("tars.toml");
+            fs::write(&path, example).unwrap();
+            let flags = Flags {
+                config: Some(path),
+                ..Flags::default()
+            };
+            let (_, warnings) = config::load(&flags, &Environment::default())
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(warnings.is_empty(), "{name}: {warnings:?}");
+            examples += 1;
+        }
+    }
+    assert!(examples > 0, "there is no example of a file");
+}
+
+/// The full example shows every key that a file may have.
+#[test]
+fn the_full_example_has_every_key() {
+    let document = read(DOCUMENT);
+    let example = document
+        .split("```toml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .unwrap();
+    let keys: Vec<_> = example
+        .lines()
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(key, _)| key)
+        .collect();
+    let shown = config::Config::default().describe();
+    let limits = shown
+        .get("limits")
+        .and_then(|limits| limits.as_object())
+        .unwrap()
+        .keys();
+    let listener = shown
+        .pointer("/listener/0")
+        .and_then(|listener| listener.as_object())
+        .unwrap()
+        .keys();
+    let top = [
+        "admin",
+        "workers",
+        "region",
+        "relation",
+        "process_timeout",
+        "drain_timeout",
+        "no_trace",
+        "log_level",
+        "log_format",
+    ];
+    let stream = ["pattern", "trace", "deliver", "sample", "force"];
+    for key in limits
+        .chain(listener)
+        .map(String::as_str)
+        .chain(top)
+        .chain(stream)
+    {
+        assert!(keys.contains(&key), "the full example lacks {key}");
+    }
+}

@@ -1,0 +1,196 @@
+//! Listening: sockets that are bound before any is served, with errors that say what is wrong.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::TcpListener;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use crate::address::Address;
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody is there.
+    #[error("cannot listen on {0}: another process listens there; stop it or give another address")]
+    InUse(Address),
+    /// A port below 1024, or a folder that is not ours.
+    #[error(
+        "cannot listen on {0}: this process may not; give a port from 1024 up, or a folder that it may write to"
+    )]
+    Denied(Address),
+    /// An IP address of another machine.
+    #[error("cannot listen on {0}: this machine does not have that IP address")]
+    NotLocal(Address),
+    /// Something else has that path.
+    #[error(
+        "cannot listen on {0}: there is a file of that name which is not a socket; it stays as it is"
+    )]
+    NotASocket(Address),
+    /// Anything else.
+    #[error("cannot listen on {0}: {1}")]
+    Other(Address, #[source] io::Error),
+}
+
+/// A socket that takes connections from now on; nobody answers them until it is served. It belongs to no runtime yet.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A unix socket.
+    Unix(SocketFile),
+}
+
+impl Listener {
+    /// Listens on `address`. The socket file that a dead process left behind is replaced.
+    ///
+    /// # Errors
+    /// When the address is taken, not permitted, not of this machine, or does not resolve.
+    pub fn bind(address: &Address) -> Result<Self, BindError> {
+        let bound = match address {
+            Address::Tcp { host, port } => {
+                TcpListener::bind((&**host, *port)).and_then(|listener| {
+                    listener.set_nonblocking(true)?;
+                    Ok(Self::Tcp(listener))
+                })
+            }
+            Address::Unix(path) => SocketFile::bind(path).map(Self::Unix),
+        };
+        bound.map_err(|error| {
+            let address = address.clone();
+            match error.kind() {
+                ErrorKind::AddrInUse => BindError::InUse(address),
+                ErrorKind::PermissionDenied => BindError::Denied(address),
+                ErrorKind::AddrNotAvailable => BindError::NotLocal(address),
+                ErrorKind::AlreadyExists => BindError::NotASocket(address),
+                _ => BindError::Other(address, error),
+            }
+        })
+    }
+
+    /// Where it listens, with the port that was found when 0 was asked for.
+    ///
+    /// # Errors
+    /// When the operating system does not tell.
+    pub fn local_addr(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Address::from),
+            Self::Unix(file) => Ok(Address::Unix(file.path.clone())),
+        }
+    }
+}
+
+/// A unix socket; its file goes with it.
+#[derive(Debug)]
+pub struct SocketFile {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl SocketFile {
+    fn bind(path: &Path) -> io::Result<Self> {
+        let listener = match UnixListener::bind(path) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                remove_stale(path)?;
+                UnixListener::bind(path)?
+            }
+            bound => bound?,
+        };
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Another handle on the same socket, to accept from.
+    pub fn try_clone(&self) -> io::Result<UnixListener> {
+        self.listener.try_clone()
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Gone already, or the folder is: nothing that could be done about it at the end of a process.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Removes the socket file of a process that is no more.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Err(ErrorKind::AlreadyExists.into());
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
+        _ => Err(ErrorKind::AddrInUse.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+
+    fn parse(text: &str) -> Address {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_taken_port_is_told() {
+        let first = Listener::bind(&parse("127.0.0.1:0")).unwrap();
+        let address = first.local_addr().unwrap();
+        let error = Listener::bind(&address).unwrap_err();
+        assert!(matches!(&error, BindError::InUse(taken) if *taken == address));
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("{address}: another process listens there"))
+        );
+    }
+
+    #[test]
+    fn a_foreign_or_unknown_host_is_told() {
+        // TEST-NET-3 of RFC 5737: nobody has it.
+        let error = Listener::bind(&parse("203.0.113.1:80")).unwrap_err();
+        assert!(matches!(error, BindError::NotLocal(_)), "{error}");
+        let error = Listener::bind(&Address::tcp("no such host", 80)).unwrap_err();
+        assert!(matches!(error, BindError::Other(..)), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot listen on no such host:80: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_socket_file_goes_with_its_listener_and_a_stale_one_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let address = Address::Unix(path.clone());
+
+        let listener = Listener::bind(&address).unwrap();
+        assert_eq!(listener.local_addr().unwrap(), address);
+        assert!(
+            matches!(Listener::bind(&address), Err(BindError::InUse(_))),
+            "its owner lives"
+        );
+        assert!(path.exists());
+        drop(listener);
+        assert!(!path.exists());
+
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "left behind, as by a killed process");
+        Listener::bind(&address).unwrap();
+
+        fs::write(&path, "precious").unwrap();
+        assert!(matches!(
+            Listener::bind(&address),
+            Err(BindError::NotASocket(_))
+        ));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+}
