@@ -150,6 +150,9 @@ impl Requests {
                             let held = kind.needs_arguments()
                                 && (argc as usize <= MAX_UNAUTHENTICATED_ARGUMENTS
                                     || cx.may_be_long());
+                            if kind == Kind::Xadd && !held {
+                                cx.worker.shared.metrics.skipped("unauthenticated");
+                            }
                             if held {
                                 self.state = State::Holding(cursor);
                             } else {
@@ -562,11 +565,13 @@ impl Requests {
         let inferred = parent.is_some();
         let state = state.unwrap_or_default();
         let start = stream.start(parent.as_ref());
-        // A trace that `force` began anew takes nothing along from the one it left.
-        let state = if start.parent.is_none() {
-            TraceState::default()
-        } else {
+        // A trace that `force` began anew takes nothing along from the one it left; and the check above knew of no state.
+        let arguments = args.len() + xadd::added_arguments(&carried, &state) as usize;
+        let fits = arguments <= MAX_UNAUTHENTICATED_ARGUMENTS || cx.may_be_long();
+        let state = if start.parent.is_some() && fits {
             state
+        } else {
+            TraceState::default()
         };
         inject(
             args,

@@ -716,6 +716,46 @@ fn names_are_bounded_in_length() {
     );
 }
 
+#[test]
+fn before_auth_is_proved_nothing_is_added_that_would_close_the_connection() {
+    for (fields, added, skipped) in [
+        ("a 1", 2, 0.0),
+        ("a 1 b 2", 2, 0.0),
+        ("a 1 b 2 c 3", 0, 1.0),
+        ("a 1 b 2 c 3 d 4", 0, 1.0),
+    ] {
+        let world = World::default();
+        world.listener.upstream.set_open(false);
+        let mut link = world.connect();
+        let xadd = format!("XADD s * {fields}");
+        let argc = xadd.split(' ').count();
+        assert!(
+            link.client(&line(&xadd))
+                .starts_with(format!("*{}\r\n", argc + added).as_bytes()),
+            "{xadd}"
+        );
+        assert_eq!(
+            world.metric(
+                "tars_proxy_contexts_skipped_total",
+                &[("reason", "unauthenticated")]
+            ),
+            skipped,
+            "{xadd}"
+        );
+        // An answer proves that commands are taken; an error does not.
+        link.server(b"-NOAUTH Authentication required.\r\n");
+        assert!(!link.cx.authenticated);
+        link.client(&line("AUTH x"));
+        link.server(b"+OK\r\n");
+        assert!(link.cx.authenticated);
+        assert!(
+            link.client(&line(&xadd))
+                .starts_with(format!("*{}\r\n", argc + 2).as_bytes()),
+            "{xadd}"
+        );
+    }
+}
+
 // ---- Rest
 
 #[test]
