@@ -235,15 +235,12 @@ impl Replies {
             }
             if buf.starts_with(QUEUED) {
                 let op = cx.inflight.pop().ok_or(Raw("unexpected_reply"))?;
-                if matches!(
-                    op,
-                    Op::Subscribe(..)
-                        | Op::Unsubscribe(..)
-                        | Op::ReplyOff
-                        | Op::ReplySkip
-                        | Op::Raw(_)
-                ) {
-                    return Err(Raw("state_in_multi"));
+                match op {
+                    Op::Raw(reason) => return Err(Raw(reason)),
+                    Op::Subscribe(..) | Op::Unsubscribe(..) | Op::ReplyOff | Op::ReplySkip => {
+                        return Err(Raw("state_in_multi"));
+                    }
+                    _ => {}
                 }
                 if let Some(transaction) = &mut self.transaction {
                     let limit = cx.worker.shared.config.limits.max_pending_replies;

@@ -218,6 +218,26 @@ fn a_push_within_exec_is_no_element() {
     assert_eq!(outcomes(&spans), [("9-9".to_owned(), Outcome::Done)]);
 }
 
+#[test]
+fn what_cannot_be_followed_within_multi_is_named() {
+    for (words, reason) in [
+        ("SUBSCRIBE c", "subscribe_in_multi"),
+        ("UNSUBSCRIBE c", "subscribe_in_multi"),
+        ("CLIENT REPLY OFF", "client_reply_in_multi"),
+        ("MONITOR", "monitor"),
+    ] {
+        for answer in ["+QUEUED\r\n", "-ERR no\r\n"] {
+            let world = World::default();
+            let mut link = world.connect();
+            link.client(&[line("MULTI"), line("PING"), line(words)].concat());
+            link.server(b"+OK\r\n+QUEUED\r\n");
+            assert_eq!(link.raw(), None);
+            link.server(answer.as_bytes());
+            assert_eq!(link.raw(), Some(reason), "{words}: {answer}");
+        }
+    }
+}
+
 // ---- Pushes within replies
 
 #[test]
