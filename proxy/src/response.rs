@@ -57,8 +57,8 @@ enum Stage {
     Walk(Box<Deliver>, Walk),
     /// Within an entry of such a reply.
     Entry(Box<Deliver>, Walk),
-    /// Within an entry that is larger than may be held: it passes unread.
-    Oversized(Box<Deliver>, Walk),
+    /// Within what passes unread before such a reply goes on: an entry that is larger than may be held, or a push.
+    Aside(Box<Deliver>, Walk),
     /// Behind the last entry of such a reply.
     Rest(Box<Deliver>),
 }
@@ -146,6 +146,12 @@ impl Replies {
                         return Ok(());
                     }
                 }
+                Stage::Walk(deliver, walk)
+                    if buf.first() == Some(&b'>') && walk.remaining() > 0 =>
+                {
+                    self.skim.start_push();
+                    self.stage = Stage::Aside(deliver, walk);
+                }
                 Stage::Walk(deliver, walk) => {
                     if !self.walk(deliver, walk, chunk, consumed, cx)? {
                         return Ok(());
@@ -158,12 +164,12 @@ impl Replies {
                         cx.worker.shared.metrics.extracted("too_large").inc();
                         deliver.messages += 1;
                         *consumed += std::mem::take(&mut self.held);
-                        if whole {
-                            walk.entry_done();
-                            self.stage = Stage::Walk(deliver, walk);
+                        walk.entry_done();
+                        self.stage = if whole {
+                            Stage::Walk(deliver, walk)
                         } else {
-                            self.stage = Stage::Oversized(deliver, walk);
-                        }
+                            Stage::Aside(deliver, walk)
+                        };
                     } else if whole {
                         let start = *consumed;
                         let end = start + std::mem::take(&mut self.held);
@@ -180,13 +186,12 @@ impl Replies {
                         return Ok(());
                     }
                 }
-                Stage::Oversized(deliver, mut walk) => {
+                Stage::Aside(deliver, walk) => {
                     *consumed += self.skim.skip(buf)?;
                     if !self.skim.is_done() {
-                        self.stage = Stage::Oversized(deliver, walk);
+                        self.stage = Stage::Aside(deliver, walk);
                         return Ok(());
                     }
-                    walk.entry_done();
                     self.stage = Stage::Walk(deliver, walk);
                 }
                 Stage::Rest(mut deliver) => {
@@ -216,10 +221,10 @@ impl Replies {
                 self.transaction = None;
                 return Ok(Begin::Passed(0));
             }
-            // No element is a push: what subscribes within MULTI has made a raw relay. Redis before 7.2 sends one here when a
-            // command of the transaction causes it.
+            // Redis before 7.2 puts a message to oneself (PUBLISH within MULTI) between the elements, uncounted.
             if buf.first() == Some(&b'>') {
-                self.skip_one();
+                self.skim.start_push();
+                self.stage = Stage::Skip;
                 return Ok(Begin::Passed(0));
             }
             *left -= 1;
@@ -439,35 +444,33 @@ impl Replies {
             cx.inflight.front(),
             Some(Op::Subscribe(..) | Op::Unsubscribe(..))
         );
-        let push = buf.first() == Some(&b'>');
+        let is_push = buf.first() == Some(&b'>');
         let listening =
             !self.resp3 && buf.first() == Some(&b'*') && (subscribing || self.subscriptions.any());
-        if !push && !listening {
+        if !is_push && !listening {
             return Ok(None);
         }
         let Some(push) = pubsub::classify(buf)? else {
             return Ok(Some(Begin::More));
         };
-        match push {
+        self.stage = match push {
             Push::Acknowledge { .. } => {
                 // Nothing but pushes came since CLIENT REPLY: it was not refused.
                 if cx.inflight.is_subscribing_in_silence() {
                     cx.inflight.pop();
                 }
-                self.skim.start();
-                self.stage = Stage::HoldAck(push);
-                Ok(Some(Begin::Passed(0)))
+                Stage::HoldAck(push)
             }
-            Push::Message => {
-                self.skip_one();
-                Ok(Some(Begin::Passed(0)))
-            }
-            Push::Other if buf.first() == Some(&b'>') => {
-                self.skip_one();
-                Ok(Some(Begin::Passed(0)))
-            }
-            Push::Other => Ok(None),
+            Push::Message => Stage::Skip,
+            Push::Other if is_push => Stage::Skip,
+            Push::Other => return Ok(None),
+        };
+        if is_push {
+            self.skim.start_push();
+        } else {
+            self.skim.start();
         }
+        Ok(Some(Begin::Passed(0)))
     }
 
     /// A subscription was acknowledged: perhaps the one that was asked for.
@@ -540,7 +543,7 @@ impl Replies {
             Stage::Hold(op) => abandon(op, cx, &Outcome::Unknown),
             Stage::Walk(mut deliver, _)
             | Stage::Entry(mut deliver, _)
-            | Stage::Oversized(mut deliver, _)
+            | Stage::Aside(mut deliver, _)
             | Stage::Rest(mut deliver) => {
                 self.walked(&mut deliver, cx);
             }
