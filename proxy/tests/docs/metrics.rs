@@ -57,6 +57,7 @@ fn registered() -> (BTreeMap<String, Metric>, Values) {
     );
     metrics.raw_relay("protocol");
     metrics.skipped("rule");
+    metrics.not_followed("too_large");
     metrics.error("client");
     let _ = (
         metrics.upstream_up("redis:6379"),
