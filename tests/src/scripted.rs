@@ -62,7 +62,9 @@ fn serve(mut client: Client, script: &[Exchange]) {
             Some((expected, answer)) if matches(&command, expected) => client.send_bytewise(answer),
             other => {
                 let expected = other.map(|(expected, _)| expected);
-                client.send(format!("-ERR script expected {expected:?}, not {command}\r\n"));
+                client.send(format!(
+                    "-ERR script expected {expected:?}, not {command}\r\n"
+                ));
             }
         }
     }

@@ -143,7 +143,10 @@ pub fn prove(client: &mut Client, stream: &str) {
     let got = client.read_until_ends_with(b"proved\r\n");
     let got = got.escape_ascii().to_string();
     let begins = got.starts_with("+OK\\r\\n$3\\r\\n1-1\\r\\n");
-    assert!(begins && got.ends_with(":1\\r\\n$6\\r\\nproved\\r\\n"), "{got}");
+    assert!(
+        begins && got.ends_with(":1\\r\\n$6\\r\\nproved\\r\\n"),
+        "{got}"
+    );
 }
 
 /// Whether the spans of a [`prove`] have arrived: the ids are right, and the delivery is settled.

@@ -5,7 +5,21 @@ use tars_tests::resp::encode;
 use tars_tests::server::{Kind, Server};
 
 fn locked() -> impl Iterator<Item = Server> {
-    let start = |kind| Server::builder(kind).args(["--requirepass", "secret", "--user", "u", "on", ">pass", "~*", "&*", "+@all"]).start();
+    let start = |kind| {
+        Server::builder(kind)
+            .args([
+                "--requirepass",
+                "secret",
+                "--user",
+                "u",
+                "on",
+                ">pass",
+                "~*",
+                "&*",
+                "+@all",
+            ])
+            .start()
+    };
     Kind::ALL.into_iter().map(start)
 }
 
@@ -33,7 +47,9 @@ fn a_long_argument_of_an_unauthenticated_client() {
     for length in [16_384, 16_385] {
         let value = "v".repeat(length);
         for server in locked() {
-            let mut dialogue = Dialogue::new().locked_by("secret").bytes(encode(&["XADD", "s", "1-1", "f", &value]));
+            let mut dialogue = Dialogue::new()
+                .locked_by("secret")
+                .bytes(encode(&["XADD", "s", "1-1", "f", &value]));
             if length > 16_384 {
                 dialogue = dialogue.closes();
             } else {
@@ -62,7 +78,11 @@ fn refused_before_and_served_after() {
             .hear("+RESET\r\n")
             .commands(&["XADD s 3-1 f v a b"])
             .hear(LOCKED)
-            .commands(&["HELLO 3 AUTH default secret", "XLEN s", "XADD s 2-1 f v a b c d e"])
+            .commands(&[
+                "HELLO 3 AUTH default secret",
+                "XLEN s",
+                "XADD s 2-1 f v a b c d e",
+            ])
             .check(server);
     }
 }
@@ -72,11 +92,24 @@ fn a_password_behind_replies_that_are_under_way_makes_a_raw_relay() {
     // From 7.2 on, the server says nothing of a wrong password while it has replies to send.
     for commands in [
         ["PING", "AUTH u wrong", "ECHO x", "AUTH u pass", "ECHO y"],
-        ["PING", "HELLO 3 AUTH u wrong", "ECHO x", "HELLO 3 AUTH u pass", "ECHO y"],
+        [
+            "PING",
+            "HELLO 3 AUTH u wrong",
+            "ECHO x",
+            "HELLO 3 AUTH u pass",
+            "ECHO y",
+        ],
     ] {
-        let dialogue = Dialogue::new().locked_by("secret").with_client_ids().uncut();
+        let dialogue = Dialogue::new()
+            .locked_by("secret")
+            .with_client_ids()
+            .uncut();
         for server in locked() {
-            dialogue.clone().commands(&commands).turns_raw().check(server);
+            dialogue
+                .clone()
+                .commands(&commands)
+                .turns_raw()
+                .check(server);
         }
     }
 }

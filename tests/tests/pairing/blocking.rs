@@ -10,12 +10,19 @@ use tars_tests::wait::{self, PATIENCE};
 /// Waits until the server has a blocked client.
 fn wait_blocked(stage: &Stage, count: usize) {
     wait::until("a client is blocked", PATIENCE, || {
-        stage.direct("INFO clients").contains(&format!("blocked_clients:{count}\r")).then_some(())
+        stage
+            .direct("INFO clients")
+            .contains(&format!("blocked_clients:{count}\r"))
+            .then_some(())
     });
 }
 
 fn id(client: &mut Client) -> String {
-    client.call(&["CLIENT", "ID"]).trim_start_matches(':').trim_end().to_owned()
+    client
+        .call(&["CLIENT", "ID"])
+        .trim_start_matches(':')
+        .trim_end()
+        .to_owned()
 }
 
 #[test]
@@ -26,7 +33,13 @@ fn reads_wait_for_what_comes_and_what_is_behind_them_waits_too() {
             stage.direct("XGROUP CREATE s g $ MKSTREAM");
             let mut client = stage.connect();
             client.call(&["HELLO", hello]);
-            client.send(pipeline(&["XREADGROUP GROUP g c BLOCK 0 STREAMS s >", "XACK s g 1-1", "BLPOP l 0", "XREAD BLOCK 0 STREAMS s $", "PING x"]));
+            client.send(pipeline(&[
+                "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+                "XACK s g 1-1",
+                "BLPOP l 0",
+                "XREAD BLOCK 0 STREAMS s $",
+                "PING x",
+            ]));
             wait_blocked(&stage, 1);
             stage.connect().call(&["XADD", "s", "1-1", "f", "v"]);
             client.reply();
@@ -37,9 +50,15 @@ fn reads_wait_for_what_comes_and_what_is_behind_them_waits_too() {
             wait_blocked(&stage, 1);
             stage.connect().call(&["XADD", "s", "2-1", "f", "v"]);
             client.read_until_ends_with(b"$1\r\nx\r\n");
-            let (sent, process) = (stage.wait_span("send s", "1-1"), stage.wait_span("process s", "1-1"));
+            let (sent, process) = (
+                stage.wait_span("send s", "1-1"),
+                stage.wait_span("process s", "1-1"),
+            );
             assert!(process.is_child_of(&sent));
-            let (sent, receive) = (stage.wait_span("send s", "2-1"), stage.wait_span("receive s", "2-1"));
+            let (sent, receive) = (
+                stage.wait_span("send s", "2-1"),
+                stage.wait_span("receive s", "2-1"),
+            );
             assert!(receive.is_child_of(&sent));
             assert_eq!(stage.raw_relays(), 0.0);
         }
@@ -52,7 +71,10 @@ fn time_outs_and_unblocked_reads_are_empty() {
         let stage = Stage::of(kind);
         let mut client = stage.connect();
         let id = id(&mut client);
-        assert_eq!(client.call(&["XREAD", "BLOCK", "1", "STREAMS", "s", "$"]), "*-1\r\n");
+        assert_eq!(
+            client.call(&["XREAD", "BLOCK", "1", "STREAMS", "s", "$"]),
+            "*-1\r\n"
+        );
         assert_eq!(client.call(&["BLPOP", "l", "0.01"]), "*-1\r\n");
         assert_eq!(client.call(&["WAIT", "1", "10"]), ":0\r\n");
         client.command(&["XREAD", "BLOCK", "0", "STREAMS", "s", "$"]);
@@ -85,7 +107,17 @@ fn a_group_that_is_destroyed_under_a_reader() {
         let stage = Stage::of(kind);
         stage.direct("XGROUP CREATE s g $ MKSTREAM");
         let mut client = stage.connect();
-        client.command(&["XREADGROUP", "GROUP", "g", "c", "BLOCK", "0", "STREAMS", "s", ">"]);
+        client.command(&[
+            "XREADGROUP",
+            "GROUP",
+            "g",
+            "c",
+            "BLOCK",
+            "0",
+            "STREAMS",
+            "s",
+            ">",
+        ]);
         wait_blocked(&stage, 1);
         stage.direct("XGROUP DESTROY s g");
         assert!(client.reply().starts_with(b"-NOGROUP"), "{kind}");

@@ -39,13 +39,28 @@ fn skip() {
 
 #[test]
 fn skip_of_a_command_that_fails() {
-    let commands = ["SET k v", "CLIENT REPLY SKIP", "LPUSH k x", "GET k", "CLIENT REPLY SKIP", "NOSUCH", "LPUSH k x", "GET k"];
+    let commands = [
+        "SET k v",
+        "CLIENT REPLY SKIP",
+        "LPUSH k x",
+        "GET k",
+        "CLIENT REPLY SKIP",
+        "NOSUCH",
+        "LPUSH k x",
+        "GET k",
+    ];
     Dialogue::new().commands(&commands).check_all();
 }
 
 #[test]
 fn malformed_is_an_error_and_changes_nothing() {
-    let commands = ["CLIENT REPLY", "CLIENT REPLY WHAT", "CLIENT REPLY ON OFF", "CLIENT", "GET none"];
+    let commands = [
+        "CLIENT REPLY",
+        "CLIENT REPLY WHAT",
+        "CLIENT REPLY ON OFF",
+        "CLIENT",
+        "GET none",
+    ];
     Dialogue::new().commands(&commands).check_all();
 }
 
@@ -54,7 +69,15 @@ fn in_resp3_pushes_stay() {
     // 7.0 sends pushes while replies are off, as documented; what a server does, the proxy passes on.
     Dialogue::new()
         .with_client_ids()
-        .commands(&["HELLO 3", "SUBSCRIBE ch", "CLIENT REPLY OFF", "SET k v", "PUBLISH ch self", "CLIENT REPLY ON", "GET k"])
+        .commands(&[
+            "HELLO 3",
+            "SUBSCRIBE ch",
+            "CLIENT REPLY OFF",
+            "SET k v",
+            "PUBLISH ch self",
+            "CLIENT REPLY ON",
+            "GET k",
+        ])
         .check_all();
 }
 
@@ -63,7 +86,12 @@ fn refused_by_acl_makes_a_raw_relay() {
     for mode in ["OFF", "SKIP"] {
         Dialogue::new()
             .prepare("ACL SETUSER u on nopass allkeys allchannels +@all -client|reply")
-            .commands(&["AUTH u x", &format!("CLIENT REPLY {mode}"), "SET k v", "GET k"])
+            .commands(&[
+                "AUTH u x",
+                &format!("CLIENT REPLY {mode}"),
+                "SET k v",
+                "GET k",
+            ])
             .turns_raw()
             .check_all();
     }
@@ -71,9 +99,21 @@ fn refused_by_acl_makes_a_raw_relay() {
 
 #[test]
 fn changes_of_state_while_replies_are_off_make_a_raw_relay() {
-    for (command, then) in [("MULTI", "EXEC"), ("HELLO 3", "PING"), ("SELECT 1", "PING"), ("RESET", "PING")] {
+    for (command, then) in [
+        ("MULTI", "EXEC"),
+        ("HELLO 3", "PING"),
+        ("SELECT 1", "PING"),
+        ("RESET", "PING"),
+    ] {
         Dialogue::new()
-            .commands(&["CLIENT REPLY OFF", command, "SET k v", then, "CLIENT REPLY ON", "GET k"])
+            .commands(&[
+                "CLIENT REPLY OFF",
+                command,
+                "SET k v",
+                then,
+                "CLIENT REPLY ON",
+                "GET k",
+            ])
             .turns_raw()
             .with_client_ids()
             .check_all();
@@ -95,7 +135,13 @@ fn an_empty_command_after_skip_makes_a_raw_relay() {
 #[test]
 fn on_or_skip_after_skip_makes_a_raw_relay() {
     for mode in ["ON", "SKIP"] {
-        let commands = ["SET k v", "CLIENT REPLY SKIP", &format!("CLIENT REPLY {mode}"), "GET k", "GET k"];
+        let commands = [
+            "SET k v",
+            "CLIENT REPLY SKIP",
+            &format!("CLIENT REPLY {mode}"),
+            "GET k",
+            "GET k",
+        ];
         Dialogue::new().commands(&commands).turns_raw().check_all();
     }
 }

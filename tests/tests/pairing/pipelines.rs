@@ -57,12 +57,24 @@ fn a_long_pipeline_of_messages_has_all_its_spans() {
     let replies = exchange(stage.proxy.address(), &pipeline(&adds), adds.len());
     for (n, reply) in replies.iter().step_by(3).enumerate() {
         let id = format!("{}-1", n + 1);
-        assert_eq!(reply.escape_ascii().to_string(), format!("${}\\r\\n{id}\\r\\n", id.len()));
+        assert_eq!(
+            reply.escape_ascii().to_string(),
+            format!("${}\\r\\n{id}\\r\\n", id.len())
+        );
     }
-    let spans = stage.collector.wait_for(PATIENCE, |spans| spans.len() >= COUNT);
+    let spans = stage
+        .collector
+        .wait_for(PATIENCE, |spans| spans.len() >= COUNT);
     let mut ids: Vec<u64> = spans
         .iter()
-        .map(|span| span.attr("messaging.message.id").as_str().unwrap().trim_end_matches("-1").parse().unwrap())
+        .map(|span| {
+            span.attr("messaging.message.id")
+                .as_str()
+                .unwrap()
+                .trim_end_matches("-1")
+                .parse()
+                .unwrap()
+        })
         .collect();
     ids.sort_unstable();
     assert!(ids.into_iter().eq(1..=COUNT as u64));

@@ -14,7 +14,14 @@ fn after_answers(bytes: &[u8]) -> Dialogue {
 
 #[test]
 fn lengths_that_are_none() {
-    for bytes in ["*x\r\n", "*1\r\n$-1\r\n", "*1\r\n$x\r\n", "*1\r\nPING\r\n", "*2147483648\r\n", "*01\r\n$4\r\nPING\r\n"] {
+    for bytes in [
+        "*x\r\n",
+        "*1\r\n$-1\r\n",
+        "*1\r\n$x\r\n",
+        "*1\r\nPING\r\n",
+        "*2147483648\r\n",
+        "*01\r\n$4\r\nPING\r\n",
+    ] {
         after_answers(bytes.as_bytes()).closes().check_all();
     }
 }
@@ -22,12 +29,20 @@ fn lengths_that_are_none() {
 #[test]
 fn a_length_beyond_what_a_server_takes() {
     // Where this command ends is known; that the server refuses it makes no difference to pairing.
-    Dialogue::new().commands(&["SET k v"]).bytes("*1\r\n$9999999999\r\n").closes().check_all();
+    Dialogue::new()
+        .commands(&["SET k v"])
+        .bytes("*1\r\n$9999999999\r\n")
+        .closes()
+        .check_all();
 }
 
 #[test]
 fn lengths_that_are_none_within_a_command() {
-    for bytes in ["*2\r\n$3\r\nGET\r\n$-1\r\n", "*5\r\n$4\r\nXADD\r\n$1\r\ns\r\n$x\r\n", "*3\r\n$3\r\nSET\r\n$1\r\nk\r\nv\r\n"] {
+    for bytes in [
+        "*2\r\n$3\r\nGET\r\n$-1\r\n",
+        "*5\r\n$4\r\nXADD\r\n$1\r\ns\r\n$x\r\n",
+        "*3\r\n$3\r\nSET\r\n$1\r\nk\r\nv\r\n",
+    ] {
         after_answers(bytes.as_bytes()).closes().check_all();
     }
 }
@@ -39,7 +54,9 @@ fn cr_and_another_byte() {
     for kind in [Kind::Redis70, Kind::Redis82] {
         after_answers(bytes).check(Server::of(kind));
     }
-    after_answers(bytes).closes().check(Server::of(Kind::Valkey));
+    after_answers(bytes)
+        .closes()
+        .check(Server::of(Kind::Valkey));
 }
 
 #[test]
@@ -49,12 +66,20 @@ fn a_bulk_that_ends_otherwise() {
     for kind in [Kind::Redis70, Kind::Redis82] {
         Dialogue::new().bytes(bytes).check(Server::of(kind));
     }
-    Dialogue::new().bytes(bytes).closes().check(Server::of(Kind::Valkey));
+    Dialogue::new()
+        .bytes(bytes)
+        .closes()
+        .check(Server::of(Kind::Valkey));
 }
 
 #[test]
 fn http() {
-    for bytes in ["POST / HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "*1\r\n$4\r\nPOST\r\n", "*2\r\n$5\r\nHost:\r\n$1\r\nx\r\n"] {
+    for bytes in [
+        "POST / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "*1\r\n$4\r\nPOST\r\n",
+        "*2\r\n$5\r\nHost:\r\n$1\r\nx\r\n",
+    ] {
         after_answers(bytes.as_bytes()).closes().check_all();
     }
 }

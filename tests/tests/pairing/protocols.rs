@@ -48,21 +48,42 @@ fn hello_that_fails_changes_nothing() {
 
 #[test]
 fn hello_within_multi() {
-    let commands = ["HSET h f v", "MULTI", "HGETALL h", "HELLO 3", "HGETALL h", "EXEC", "HGETALL h"];
+    let commands = [
+        "HSET h f v",
+        "MULTI",
+        "HGETALL h",
+        "HELLO 3",
+        "HGETALL h",
+        "EXEC",
+        "HGETALL h",
+    ];
     dialogue().commands(&commands).check_all();
-    let commands = ["HELLO 3", "HSET h f v", "MULTI", "HGETALL h", "HELLO 2", "GET none", "EXEC", "HGETALL h"];
+    let commands = [
+        "HELLO 3",
+        "HSET h f v",
+        "MULTI",
+        "HGETALL h",
+        "HELLO 2",
+        "GET none",
+        "EXEC",
+        "HGETALL h",
+    ];
     dialogue().commands(&commands).check_all();
 }
 
 #[test]
 fn every_type_that_a_server_can_show() {
     let types = [
-        "string", "integer", "double", "null", "array", "set", "map", "attrib", "push", "verbatim", "true", "false", "bignum",
+        "string", "integer", "double", "null", "array", "set", "map", "attrib", "push", "verbatim",
+        "true", "false", "bignum",
     ];
     for hello in ["HELLO 2", "HELLO 3"] {
         // Only RESP3 has attributes and pushes: asking for them in RESP2 is an error.
         let shown = types.iter().map(|kind| format!("DEBUG PROTOCOL {kind}"));
-        let commands: Vec<String> = [hello.to_owned(), "PING".to_owned()].into_iter().chain(shown).collect();
+        let commands: Vec<String> = [hello.to_owned(), "PING".to_owned()]
+            .into_iter()
+            .chain(shown)
+            .collect();
         let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
         dialogue().commands(&commands).check_all();
     }
@@ -91,7 +112,14 @@ fn resp3_types_of_ordinary_commands() {
 
 #[test]
 fn attributes_and_pushes_within_exec() {
-    let commands = ["HELLO 3", "MULTI", "DEBUG PROTOCOL attrib", "DEBUG PROTOCOL map", "XADD s 1-1 f v", "EXEC"];
+    let commands = [
+        "HELLO 3",
+        "MULTI",
+        "DEBUG PROTOCOL attrib",
+        "DEBUG PROTOCOL map",
+        "XADD s 1-1 f v",
+        "EXEC",
+    ];
     dialogue().commands(&commands).check_all();
 }
 
@@ -103,7 +131,18 @@ fn invalidations_between_replies() {
         .hear("$1\r\nv\r\n")
         .meanwhile("SET k w")
         .hear("$1\r\nk\r\n")
-        .commands(&["GET k", "SET k x", "XADD k2 1-1 f v", "GET k", "MULTI", "GET k", "SET k y", "XADD k2 2-1 f v", "EXEC", "PING"])
+        .commands(&[
+            "GET k",
+            "SET k x",
+            "XADD k2 1-1 f v",
+            "GET k",
+            "MULTI",
+            "GET k",
+            "SET k y",
+            "XADD k2 2-1 f v",
+            "EXEC",
+            "PING",
+        ])
         .check_all();
 }
 
@@ -111,7 +150,15 @@ fn invalidations_between_replies() {
 fn invalidations_of_a_broadcast_within_exec() {
     // These are sent when the server has done all that it has read.
     dialogue()
-        .commands(&["HELLO 3", "CLIENT TRACKING ON BCAST", "MULTI", "SET k v", "XADD s 1-1 f v", "GET k", "EXEC"])
+        .commands(&[
+            "HELLO 3",
+            "CLIENT TRACKING ON BCAST",
+            "MULTI",
+            "SET k v",
+            "XADD s 1-1 f v",
+            "GET k",
+            "EXEC",
+        ])
         .hear("$1\r\nk\r\n$1\r\ns\r\n")
         .commands(&["CLIENT TRACKING OFF"])
         .check_all();
@@ -119,6 +166,15 @@ fn invalidations_of_a_broadcast_within_exec() {
 
 #[test]
 fn reset_goes_back_to_resp2() {
-    let commands = ["HELLO 3", "SELECT 1", "HSET h f v", "HGETALL h", "RESET", "SELECT 1", "HGETALL h", "GET none"];
+    let commands = [
+        "HELLO 3",
+        "SELECT 1",
+        "HSET h f v",
+        "HGETALL h",
+        "RESET",
+        "SELECT 1",
+        "HGETALL h",
+        "GET none",
+    ];
     dialogue().commands(&commands).check_all();
 }

@@ -31,11 +31,16 @@ fn messages_between_replies() {
 #[test]
 fn shard_channels_are_counted_apart() {
     each_protocol(|d| {
-        d.commands(&["SSUBSCRIBE s1 s2", "SUBSCRIBE a", "SUNSUBSCRIBE s1", "PING x"])
-            .hear("x\r\n")
-            .meanwhile("SPUBLISH s2 message")
-            .hear("message\r\n")
-            .commands(&["UNSUBSCRIBE", "SUNSUBSCRIBE", "SUNSUBSCRIBE", "GET none"])
+        d.commands(&[
+            "SSUBSCRIBE s1 s2",
+            "SUBSCRIBE a",
+            "SUNSUBSCRIBE s1",
+            "PING x",
+        ])
+        .hear("x\r\n")
+        .meanwhile("SPUBLISH s2 message")
+        .hear("message\r\n")
+        .commands(&["UNSUBSCRIBE", "SUNSUBSCRIBE", "SUNSUBSCRIBE", "GET none"])
     });
 }
 
@@ -61,11 +66,18 @@ fn leaving_all_with_and_without_subscriptions() {
 #[test]
 fn commands_that_are_refused_while_subscribed() {
     each_protocol(|d| {
-        d.commands(&["SUBSCRIBE a", "GET k", "XADD s 1-1 f v", "SUBSCRIBE", "XLEN s", "PING x"])
-            .hear("x\r\n")
-            .meanwhile("PUBLISH a message")
-            .hear("message\r\n")
-            .commands(&["UNSUBSCRIBE", "XLEN s"])
+        d.commands(&[
+            "SUBSCRIBE a",
+            "GET k",
+            "XADD s 1-1 f v",
+            "SUBSCRIBE",
+            "XLEN s",
+            "PING x",
+        ])
+        .hear("x\r\n")
+        .meanwhile("PUBLISH a message")
+        .hear("message\r\n")
+        .commands(&["UNSUBSCRIBE", "XLEN s"])
     });
 }
 
@@ -87,7 +99,14 @@ fn a_subscription_that_is_refused() {
         Dialogue::new()
             .with_client_ids()
             .prepare("ACL SETUSER u on nopass allkeys +@all resetchannels &ok*")
-            .commands(&[hello, "SUBSCRIBE ok1 no", "PSUBSCRIBE *", "SSUBSCRIBE no", "SUBSCRIBE ok2", "PING x"])
+            .commands(&[
+                hello,
+                "SUBSCRIBE ok1 no",
+                "PSUBSCRIBE *",
+                "SSUBSCRIBE no",
+                "SUBSCRIBE ok2",
+                "PING x",
+            ])
             .hear("x\r\n")
             .meanwhile("PUBLISH ok2 message")
             .hear("message\r\n")
@@ -99,10 +118,16 @@ fn a_subscription_that_is_refused() {
 #[test]
 fn reset_leaves_all() {
     each_protocol(|d| {
-        d.commands(&["SUBSCRIBE a", "PSUBSCRIBE b*", "SSUBSCRIBE c", "RESET", "GET none"])
-            .hear("$-1\r\n")
-            .meanwhile("PUBLISH a message")
-            .commands(&["SUBSCRIBE b", "UNSUBSCRIBE b"])
+        d.commands(&[
+            "SUBSCRIBE a",
+            "PSUBSCRIBE b*",
+            "SSUBSCRIBE c",
+            "RESET",
+            "GET none",
+        ])
+        .hear("$-1\r\n")
+        .meanwhile("PUBLISH a message")
+        .commands(&["SUBSCRIBE b", "UNSUBSCRIBE b"])
     });
 }
 
@@ -110,8 +135,20 @@ fn reset_leaves_all() {
 fn other_commands_between_subscriptions_in_resp3() {
     Dialogue::new()
         .with_client_ids()
-        .commands(&["HELLO 3", "SUBSCRIBE a", "XADD s 1-1 f v", "PUBLISH a self", "LRANGE none 0 -1"])
-        .commands(&["XGROUP CREATE s g 0", "XREADGROUP GROUP g c STREAMS s >", "PUBLISH a self", "XACK s g 1-1", "PING x"])
+        .commands(&[
+            "HELLO 3",
+            "SUBSCRIBE a",
+            "XADD s 1-1 f v",
+            "PUBLISH a self",
+            "LRANGE none 0 -1",
+        ])
+        .commands(&[
+            "XGROUP CREATE s g 0",
+            "XREADGROUP GROUP g c STREAMS s >",
+            "PUBLISH a self",
+            "XACK s g 1-1",
+            "PING x",
+        ])
         .hear("x\r\n")
         .meanwhile("PUBLISH a last")
         .hear("last\r\n")
@@ -121,8 +158,18 @@ fn other_commands_between_subscriptions_in_resp3() {
 #[test]
 fn a_value_that_looks_like_a_message_is_a_reply() {
     Dialogue::new()
-        .commands(&["RPUSH l message a b", "RPUSH m subscribe a 1", "LRANGE l 0 -1", "LRANGE m 0 -1"])
-        .commands(&["SUBSCRIBE a", "UNSUBSCRIBE a", "LRANGE l 0 -1", "LRANGE m 0 -1"])
+        .commands(&[
+            "RPUSH l message a b",
+            "RPUSH m subscribe a 1",
+            "LRANGE l 0 -1",
+            "LRANGE m 0 -1",
+        ])
+        .commands(&[
+            "SUBSCRIBE a",
+            "UNSUBSCRIBE a",
+            "LRANGE l 0 -1",
+            "LRANGE m 0 -1",
+        ])
         .check_all();
 }
 
@@ -135,13 +182,21 @@ fn invalidations_redirected_to_a_subscriber_in_resp2() {
         let id = id.trim_start_matches(':').trim_end();
         listener.call(&["SUBSCRIBE", "__redis__:invalidate"]);
         let mut client = stage.connect();
-        client.send(pipeline(&[&format!("CLIENT TRACKING ON REDIRECT {id}"), "SET k v", "GET k"]));
+        client.send(pipeline(&[
+            &format!("CLIENT TRACKING ON REDIRECT {id}"),
+            "SET k v",
+            "GET k",
+        ]));
         client.read_until_ends_with(b"$1\r\nv\r\n");
         stage.direct("SET k w");
-        let invalidation = b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n*1\r\n$1\r\nk\r\n";
+        let invalidation =
+            b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n*1\r\n$1\r\nk\r\n";
         assert_eq!(listener.reply(), invalidation);
         stage.direct("FLUSHALL");
-        assert_eq!(listener.reply(), b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n$-1\r\n");
+        assert_eq!(
+            listener.reply(),
+            b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n$-1\r\n"
+        );
         listener.call(&["UNSUBSCRIBE"]);
         stage::prove(&mut listener, "listener");
         stage::prove(&mut client, "client");
@@ -176,7 +231,11 @@ fn thousands_of_messages_while_commands_run() {
             }
         }
     });
-    let spans = stage.collector.wait_for(PATIENCE, |spans| spans.len() == 200);
-    let sent = spans.iter().filter(|span| span.attr("messaging.message.id").is_string());
+    let spans = stage
+        .collector
+        .wait_for(PATIENCE, |spans| spans.len() == 200);
+    let sent = spans
+        .iter()
+        .filter(|span| span.attr("messaging.message.id").is_string());
     assert_eq!((sent.count(), stage.raw_relays()), (200, 0.0));
 }

@@ -23,7 +23,9 @@ fn exec() {
 
 #[test]
 fn exec_of_nothing() {
-    Dialogue::new().commands(&["MULTI", "EXEC", "PING"]).check_all();
+    Dialogue::new()
+        .commands(&["MULTI", "EXEC", "PING"])
+        .check_all();
 }
 
 #[test]
@@ -57,7 +59,19 @@ fn a_second_multi_is_an_error_within_the_first() {
 
 #[test]
 fn multi_exec_and_discard_with_arguments_or_without_multi() {
-    let commands = ["EXEC", "DISCARD", "MULTI x", "EXEC", "MULTI", "EXEC x", "SET k v", "EXEC", "MULTI", "DISCARD x", "EXEC"];
+    let commands = [
+        "EXEC",
+        "DISCARD",
+        "MULTI x",
+        "EXEC",
+        "MULTI",
+        "EXEC x",
+        "SET k v",
+        "EXEC",
+        "MULTI",
+        "DISCARD x",
+        "EXEC",
+    ];
     Dialogue::new().commands(&commands).check_all();
 }
 
@@ -88,15 +102,37 @@ fn reset_within() {
 #[test]
 fn subscribing_within_makes_a_raw_relay() {
     for hello in ["HELLO 2", "HELLO 3"] {
-        let commands = [hello, "MULTI", "SET k v", "SUBSCRIBE a b", "GET k", "EXEC", "UNSUBSCRIBE"];
-        Dialogue::new().with_client_ids().commands(&commands).turns_raw().check_all();
+        let commands = [
+            hello,
+            "MULTI",
+            "SET k v",
+            "SUBSCRIBE a b",
+            "GET k",
+            "EXEC",
+            "UNSUBSCRIBE",
+        ];
+        Dialogue::new()
+            .with_client_ids()
+            .commands(&commands)
+            .turns_raw()
+            .check_all();
     }
 }
 
 #[test]
 fn unsubscribing_or_client_reply_within_makes_a_raw_relay() {
-    Dialogue::new().commands(&["MULTI", "UNSUBSCRIBE", "EXEC"]).turns_raw().check_all();
-    let commands = ["MULTI", "SET k v", "CLIENT REPLY OFF", "GET k", "EXEC", "CLIENT REPLY ON"];
+    Dialogue::new()
+        .commands(&["MULTI", "UNSUBSCRIBE", "EXEC"])
+        .turns_raw()
+        .check_all();
+    let commands = [
+        "MULTI",
+        "SET k v",
+        "CLIENT REPLY OFF",
+        "GET k",
+        "EXEC",
+        "CLIENT REPLY ON",
+    ];
     Dialogue::new().commands(&commands).turns_raw().check_all();
 }
 
@@ -114,13 +150,23 @@ fn a_message_to_oneself_within() {
         "UNSUBSCRIBE",
     ];
     for server in Server::all() {
-        Dialogue::new().with_client_ids().commands(&commands).check(server);
+        Dialogue::new()
+            .with_client_ids()
+            .commands(&commands)
+            .check(server);
     }
 }
 
 #[test]
 fn scripts_within() {
     let script = "return{1,{2,{3,'x'}},redis.call('XADD','s','1-1','f','v')}";
-    let commands = ["MULTI", &format!("EVAL {script} 0"), "XADD s 2-1 f v", "EXEC"];
-    Dialogue::new().commands(&commands).check(Server::of(Kind::Redis70));
+    let commands = [
+        "MULTI",
+        &format!("EVAL {script} 0"),
+        "XADD s 2-1 f v",
+        "EXEC",
+    ];
+    Dialogue::new()
+        .commands(&commands)
+        .check(Server::of(Kind::Redis70));
 }

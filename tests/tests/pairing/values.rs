@@ -15,7 +15,11 @@ fn twenty_megabytes_each_way() {
         assert_eq!(client.reply(), b"+OK\r\n");
         client.command(&["GET", "k"]);
         let reply = client.reply();
-        assert_eq!(reply.len(), value.len() + b"$20971520\r\n\r\n".len(), "{kind}");
+        assert_eq!(
+            reply.len(),
+            value.len() + b"$20971520\r\n\r\n".len(),
+            "{kind}"
+        );
         assert!(reply.ends_with(b"xx\r\n"));
         stage::prove(&mut client, "proof");
         stage.wait_spans(|spans| stage::proved(spans, "proof"));
@@ -33,10 +37,20 @@ fn a_message_of_twenty_megabytes_passes_as_it_is() {
         client.command(&[b"XADD".as_slice(), b"s", b"1-1", b"f", &value]);
         assert_eq!(client.reply(), b"$3\r\n1-1\r\n");
         client.command(&["XREADGROUP", "GROUP", "g", "c", "STREAMS", "s", ">"]);
-        let entry = [b"*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n1-1\r\n".as_slice(), &encode(&[b"f".as_slice(), &value])].concat();
+        let entry = [
+            b"*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n1-1\r\n".as_slice(),
+            &encode(&[b"f".as_slice(), &value]),
+        ]
+        .concat();
         assert!(client.reply() == entry, "{kind}: the entry differs");
-        let skipped = stage.proxy.metric("tars_proxy_contexts_skipped_total", &[("reason", "too_large")]);
-        let passed = stage.proxy.metric("tars_proxy_contexts_extracted_total", &[("source", "too_large")]);
+        let skipped = stage.proxy.metric(
+            "tars_proxy_contexts_skipped_total",
+            &[("reason", "too_large")],
+        );
+        let passed = stage.proxy.metric(
+            "tars_proxy_contexts_extracted_total",
+            &[("source", "too_large")],
+        );
         assert_eq!((skipped, passed), (1.0, 1.0), "{kind}");
         stage::prove(&mut client, "proof");
         stage.wait_spans(|spans| stage::proved(spans, "proof"));
@@ -51,9 +65,18 @@ fn scripts_answer_with_anything() {
     let fails = "return{1,redis.error_reply('MINE')}";
     let throws = "return(redis.call('LPUSH','h','x'))";
     for hello in ["HELLO 2", "HELLO 3"] {
-        let scripts: Vec<String> = [nested, set, typed, fails, throws].iter().map(|script| format!("EVAL {script} 0")).collect();
-        let commands: Vec<&str> = [hello, "HSET h f v"].into_iter().chain(scripts.iter().map(String::as_str)).collect();
-        Dialogue::new().with_client_ids().commands(&commands).check_all();
+        let scripts: Vec<String> = [nested, set, typed, fails, throws]
+            .iter()
+            .map(|script| format!("EVAL {script} 0"))
+            .collect();
+        let commands: Vec<&str> = [hello, "HSET h f v"]
+            .into_iter()
+            .chain(scripts.iter().map(String::as_str))
+            .collect();
+        Dialogue::new()
+            .with_client_ids()
+            .commands(&commands)
+            .check_all();
     }
 }
 
@@ -69,10 +92,21 @@ fn spans_follow_the_database() {
             client.call(&["XADD", "s", "1-1", "f", database]);
             client.call(&["XREADGROUP", "GROUP", "g", "c", "STREAMS", "s", ">"]);
         }
-        assert_eq!(stage.proxy.metric("tars_proxy_deliveries", &[]), 2.0, "{kind}");
+        assert_eq!(
+            stage.proxy.metric("tars_proxy_deliveries", &[]),
+            2.0,
+            "{kind}"
+        );
         let mut other = stage.connect();
-        other.send(tars_tests::resp::pipeline(&["XACK s g 1-1", "SELECT 5", "XACK s g 1-1"]));
-        assert_eq!(other.replies(3), [b":1\r\n".as_slice(), b"+OK\r\n", b":1\r\n"]);
+        other.send(tars_tests::resp::pipeline(&[
+            "XACK s g 1-1",
+            "SELECT 5",
+            "XACK s g 1-1",
+        ]));
+        assert_eq!(
+            other.replies(3),
+            [b":1\r\n".as_slice(), b"+OK\r\n", b":1\r\n"]
+        );
         let sent = stage.wait_named("send s", 2);
         let processed = stage.wait_named("process s", 2);
         for (sent, processed) in sent.iter().zip(&processed) {

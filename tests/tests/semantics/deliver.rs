@@ -24,8 +24,15 @@ fn keep_gives_what_is_stored() {
         let stage = stage(kind);
         let mut client = stage.connect();
         client.call(&["XADD", "keep", "1-1", "f", "v"]);
-        for command in [["XRANGE", "keep", "-", "+"], ["XREAD", "STREAMS", "keep", "0"]] {
-            assert_eq!(client.call(&command), stage.direct(&command.join(" ")), "{kind}");
+        for command in [
+            ["XRANGE", "keep", "-", "+"],
+            ["XREAD", "STREAMS", "keep", "0"],
+        ] {
+            assert_eq!(
+                client.call(&command),
+                stage.direct(&command.join(" ")),
+                "{kind}"
+            );
         }
     }
 }
@@ -39,7 +46,8 @@ fn strip_gives_what_was_sent() {
             let (mut proxied, mut direct) = (stage.connect(), stage.server.connect());
             let envelope = format!("{{\"traceparent\":\"{OWN}\",\"tracestate\":\"a=1\"}}");
             let mut both = |command: &str| {
-                let (with, without) = (command.replace('@', "strip"), command.replace('@', "plain"));
+                let (with, without) =
+                    (command.replace('@', "strip"), command.replace('@', "plain"));
                 let with: Vec<&str> = with.split(' ').collect();
                 let without: Vec<&str> = without.split(' ').collect();
                 let (got, expected) = (proxied.call(&with), direct.call(&without));
@@ -83,10 +91,26 @@ fn strip_leaves_a_message_of_nothing_else_and_what_is_not_at_the_end() {
     let mut client = stage.connect();
     client.call(&["XADD", "strip", "1-1", "traceparent", OWN]);
     client.call(&["XADD", "strip", "2-1", "traceparent", OWN, "f", "v"]);
-    assert_eq!(client.call(&["XRANGE", "strip", "-", "+"]), stage.direct("XRANGE strip - +"));
+    assert_eq!(
+        client.call(&["XRANGE", "strip", "-", "+"]),
+        stage.direct("XRANGE strip - +")
+    );
     // A trailing one may have been the application's own: the documented limit.
-    client.call(&["XADD", "strip", "3-1", "f", "v", "traceparent", OWN, "tracestate", "a=1"]);
-    assert_eq!(bulks(&client.call(&["XRANGE", "strip", "3", "3"])), ["3-1", "f", "v"]);
+    client.call(&[
+        "XADD",
+        "strip",
+        "3-1",
+        "f",
+        "v",
+        "traceparent",
+        OWN,
+        "tracestate",
+        "a=1",
+    ]);
+    assert_eq!(
+        bulks(&client.call(&["XRANGE", "strip", "3", "3"])),
+        ["3-1", "f", "v"]
+    );
 }
 
 #[test]
@@ -102,15 +126,25 @@ fn propagate_gives_the_delivery_s_own_context() {
             client.call(&["XACK", "propagate", "g", "1-1"]);
             let span = stage.wait_span("process propagate", "1-1");
             let fields = bulks(&read);
-            assert_eq!(without_flags(fields.last().unwrap()), ids(&span), "{kind}: {read}");
+            assert_eq!(
+                without_flags(fields.last().unwrap()),
+                ids(&span),
+                "{kind}: {read}"
+            );
             assert!(fields.last().unwrap().ends_with("-03"));
             let sent = stage.wait_span("send propagate", "1-1");
             assert!(span.is_child_of(&sent));
             // Only the value differs, and only for a group.
             let stored = stage.direct("XRANGE propagate - +");
             assert_eq!(without_flags(bulks(&stored).last().unwrap()), ids(&sent));
-            for command in [["XRANGE", "propagate", "-", "+"], ["XREAD", "STREAMS", "propagate", "0"]] {
-                assert_eq!(bulks(&client.call(&command)), bulks(&stage.direct(&command.join(" "))));
+            for command in [
+                ["XRANGE", "propagate", "-", "+"],
+                ["XREAD", "STREAMS", "propagate", "0"],
+            ] {
+                assert_eq!(
+                    bulks(&client.call(&command)),
+                    bulks(&stage.direct(&command.join(" ")))
+                );
             }
         }
     }
@@ -140,7 +174,10 @@ fn propagate_leaves_what_has_no_place_for_it() {
     stage.direct(&format!("XADD propagate 2-1 traceparent {later}"));
     let mut client = stage.connect();
     let read = client.call(&["XREADGROUP", "GROUP", "g", "c", "STREAMS", "propagate", ">"]);
-    assert_eq!(bulks(&read), ["propagate", "1-1", "f", "v", "2-1", "traceparent", &later]);
+    assert_eq!(
+        bulks(&read),
+        ["propagate", "1-1", "f", "v", "2-1", "traceparent", &later]
+    );
 }
 
 #[test]
@@ -149,5 +186,34 @@ fn flags_go_over_rules() {
     let stage = Stage::configured(Kind::Redis82, |proxy| proxy.config(RULES).args(flags));
     let mut client = stage.connect();
     client.call(&["XADD", "strip", "1-1", "f", "v"]);
-    assert_eq!(client.call(&["XRANGE", "strip", "-", "+"]), stage.direct("XRANGE strip - +"));
+    assert_eq!(
+        client.call(&["XRANGE", "strip", "-", "+"]),
+        stage.direct("XRANGE strip - +")
+    );
+}
+
+#[test]
+fn entries_of_many_reads_are_stripped_and_propagated_too() {
+    let large = "x".repeat(300_000);
+    for kind in Kind::ALL {
+        let stage = stage(kind);
+        let (mut proxied, mut direct) = (stage.connect(), stage.server.connect());
+        for id in ["1-1", "2-1", "3-1"] {
+            proxied.call(&["XADD", "strip", id, "f", &large, "g", "w"]);
+            direct.call(&["XADD", "plain", id, "f", &large, "g", "w"]);
+        }
+        let got = proxied.call(&["XRANGE", "strip", "-", "+"]);
+        assert!(
+            got == direct.call(&["XRANGE", "plain", "-", "+"]),
+            "{kind}: the replies differ"
+        );
+
+        make_group(&stage, "propagate");
+        proxied.call(&["XADD", "propagate", "1-1", "f", &large, "g", "w"]);
+        let read =
+            bulks(&proxied.call(&["XREADGROUP", "GROUP", "g", "c", "STREAMS", "propagate", ">"]));
+        proxied.call(&["XACK", "propagate", "g", "1-1"]);
+        let process = stage.wait_span("process propagate", "1-1");
+        assert_eq!(without_flags(read.last().unwrap()), ids(&process), "{kind}");
+    }
 }

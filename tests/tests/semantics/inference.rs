@@ -13,7 +13,9 @@ fn stage(how: &str) -> Stage {
     let stage = Stage::configured(Kind::Redis82, |proxy| proxy.args(["--infer-parent", how]));
     make_group(&stage, "s");
     for id in 1..=4 {
-        stage.connect().call(&["XADD", "s", &format!("{id}-1"), "f", "v"]);
+        stage
+            .connect()
+            .call(&["XADD", "s", &format!("{id}-1"), "f", "v"]);
     }
     stage
 }
@@ -27,13 +29,19 @@ fn say(client: &mut Client, commands: &[&str]) {
 }
 
 fn counted(stage: &Stage, scope: &str, found: &str) -> f64 {
-    stage.proxy.metric("tars_proxy_inferences_total", &[("scope", scope), ("found", found)])
+    stage.proxy.metric(
+        "tars_proxy_inferences_total",
+        &[("scope", scope), ("found", found)],
+    )
 }
 
 /// The span of the message sent to `next`, and the delivery of 1-1, settled at the end.
 fn next(stage: &Stage) -> (Span, Span) {
     stage.connect().call(&["XACK", "s", "g", "1-1"]);
-    (stage.wait_span("send next", "9-1"), stage.wait_span("process s", "1-1"))
+    (
+        stage.wait_span("send next", "9-1"),
+        stage.wait_span("process s", "1-1"),
+    )
 }
 
 #[track_caller]
@@ -78,7 +86,10 @@ fn one_message_being_handled_is_the_parent() {
 #[test]
 fn within_multi_too() {
     let stage = stage("connection");
-    say(&mut stage.connect(), &[READ, "MULTI", SEND, "XACK s g 1-1", "EXEC"]);
+    say(
+        &mut stage.connect(),
+        &[READ, "MULTI", SEND, "XACK s g 1-1", "EXEC"],
+    );
     assert_inferred(&stage);
 }
 
@@ -104,7 +115,10 @@ fn an_own_context_is_kept() {
 fn not_of_several() {
     for how in ["connection", "process"] {
         let stage = stage(how);
-        say(&mut stage.connect(), &["XREADGROUP GROUP g c COUNT 2 STREAMS s >", SEND]);
+        say(
+            &mut stage.connect(),
+            &["XREADGROUP GROUP g c COUNT 2 STREAMS s >", SEND],
+        );
         assert_root(&stage);
         assert_eq!(counted(&stage, how, "several"), 1.0);
     }
@@ -145,7 +159,11 @@ fn not_before_it_has_reached_the_client() {
 
 #[test]
 fn not_once_another_read_has_been_sent() {
-    for read in ["XREADGROUP GROUP g c COUNT 1 STREAMS none >", "XREAD STREAMS none $", "XAUTOCLAIM s g c 99999 0 COUNT 1"] {
+    for read in [
+        "XREADGROUP GROUP g c COUNT 1 STREAMS none >",
+        "XREAD STREAMS none $",
+        "XAUTOCLAIM s g c 99999 0 COUNT 1",
+    ] {
         let stage = stage("connection");
         stage.direct("XGROUP CREATE none g $ MKSTREAM");
         say(&mut stage.connect(), &[READ, read, SEND]);
@@ -155,7 +173,10 @@ fn not_once_another_read_has_been_sent() {
 
 #[test]
 fn not_of_what_is_received_without_a_group_or_with_noack() {
-    for read in ["XREAD COUNT 1 STREAMS s 0", "XREADGROUP GROUP g c NOACK COUNT 1 STREAMS s >"] {
+    for read in [
+        "XREAD COUNT 1 STREAMS s 0",
+        "XREADGROUP GROUP g c NOACK COUNT 1 STREAMS s >",
+    ] {
         let stage = stage("connection");
         say(&mut stage.connect(), &[read, SEND]);
         assert_eq!(stage.wait_span("send next", "9-1").parent, None);
@@ -182,7 +203,11 @@ fn another_connection_counts_for_the_process_only() {
         let (mut reader, mut sender) = (stage.connect(), stage.connect());
         say(&mut reader, &[READ]);
         say(&mut sender, &[SEND]);
-        if how == "process" { assert_inferred(&stage) } else { assert_root(&stage) }
+        if how == "process" {
+            assert_inferred(&stage)
+        } else {
+            assert_root(&stage)
+        }
     }
 }
 
@@ -200,7 +225,11 @@ fn two_connections_with_a_message_each_are_several() {
     say(&mut two, &["XACK s g 2-1"]);
     let mut three = stage.connect();
     say(&mut three, &["XADD next 10-1 f v"]);
-    assert_eq!(stage.wait_span("send next", "10-1").parent, None, "the newest read is settled");
+    assert_eq!(
+        stage.wait_span("send next", "10-1").parent,
+        None,
+        "the newest read is settled"
+    );
 }
 
 #[test]
@@ -219,18 +248,25 @@ fn a_connection_that_closed_handles_nothing() {
     say(&mut reader, &[READ]);
     let open = stage.proxy.metric("tars_proxy_connections", &[]);
     drop(reader);
-    stage.proxy.wait_metric("tars_proxy_connections", &[], |count| count < open);
+    stage
+        .proxy
+        .wait_metric("tars_proxy_connections", &[], |count| count < open);
     say(&mut stage.connect(), &[SEND]);
     assert_root(&stage);
 }
 
 #[test]
 fn an_unsampled_message_passes_its_decision_on() {
-    let stage = Stage::configured(Kind::Redis82, |proxy| proxy.args(["--infer-parent", "connection"]));
+    let stage = Stage::configured(Kind::Redis82, |proxy| {
+        proxy.args(["--infer-parent", "connection"])
+    });
     make_group(&stage, "s");
     stage.direct(&format!("XADD s 1-1 traceparent {}", crate::UNSAMPLED));
     say(&mut stage.connect(), &[READ, SEND]);
     let fields = crate::stored(&stage, "next");
-    assert!(fields[3].contains(crate::OWN_TRACE) && fields[3].ends_with("-00"), "{fields:?}");
+    assert!(
+        fields[3].contains(crate::OWN_TRACE) && fields[3].ends_with("-00"),
+        "{fields:?}"
+    );
     assert_eq!(stage.settle_spans().len(), 1);
 }

@@ -11,7 +11,12 @@ use crate::{ids, stored, without_flags};
 fn a_context_is_appended_and_is_the_span_s() {
     for kind in Kind::ALL {
         let stage = Stage::configured(kind, |proxy| proxy.args(["--region", "eu"]));
-        assert_eq!(stage.connect().call(&["XADD", "s", "1-1", "f", "v", "g", "w"]), "$3\r\n1-1\r\n");
+        assert_eq!(
+            stage
+                .connect()
+                .call(&["XADD", "s", "1-1", "f", "v", "g", "w"]),
+            "$3\r\n1-1\r\n"
+        );
         let span = stage.wait_span("send s", "1-1");
         let fields = stored(&stage, "s");
         assert_eq!(fields[..5], ["f", "v", "g", "w", "traceparent"], "{kind}");
@@ -19,8 +24,18 @@ fn a_context_is_appended_and_is_the_span_s() {
         assert_eq!(without_flags(&fields[5]), ids(&span));
         // New, sampled, and of a random id.
         assert!(fields[5].ends_with("-03"));
-        assert_eq!((span.kind, span.parent.as_deref()), (SpanKind::Producer, None));
-        let port = stage.server.url().rsplit(':').next().unwrap().parse::<u16>().unwrap();
+        assert_eq!(
+            (span.kind, span.parent.as_deref()),
+            (SpanKind::Producer, None)
+        );
+        let port = stage
+            .server
+            .url()
+            .rsplit(':')
+            .next()
+            .unwrap()
+            .parse::<u16>()
+            .unwrap();
         for (name, value) in [
             ("messaging.system", "redis"),
             ("messaging.operation.name", "send"),
@@ -65,12 +80,21 @@ fn options_in_any_order_and_any_case() {
             let answer = client.call(&args);
             assert!(answer.starts_with('$'), "{kind}: {command}: {answer}");
             let fields = stored(&stage, "s");
-            assert_eq!(fields[fields.len() - 2], "traceparent", "{kind}: {command}: {fields:?}");
+            assert_eq!(
+                fields[fields.len() - 2],
+                "traceparent",
+                "{kind}: {command}: {fields:?}"
+            );
             assert_eq!(fields.len(), 4);
             count += 1;
         }
         stage.wait_named("send s", count);
-        assert_eq!(stage.proxy.metric("tars_proxy_contexts_injected_total", &[("kind", "new")]), count as f64);
+        assert_eq!(
+            stage
+                .proxy
+                .metric("tars_proxy_contexts_injected_total", &[("kind", "new")]),
+            count as f64
+        );
     }
 }
 
@@ -110,8 +134,14 @@ fn grammar_that_looks_odd_is_read_as_the_server_does() {
         let stage = Stage::of(kind);
         let mut client = stage.connect();
         for (command, expected) in [
-            ("XADD MAXLEN 1-1 NOMKSTREAM * * MAXLEN", vec!["NOMKSTREAM", "*", "*", "MAXLEN"]),
-            ("XADD MAXLEN 2-1 traceparen v Traceparent x", vec!["traceparen", "v", "Traceparent", "x"]),
+            (
+                "XADD MAXLEN 1-1 NOMKSTREAM * * MAXLEN",
+                vec!["NOMKSTREAM", "*", "*", "MAXLEN"],
+            ),
+            (
+                "XADD MAXLEN 2-1 traceparen v Traceparent x",
+                vec!["traceparen", "v", "Traceparent", "x"],
+            ),
         ] {
             let args: Vec<&str> = command.split(' ').collect();
             assert!(client.call(&args).starts_with('$'));
@@ -149,9 +179,17 @@ fn a_rule_leaves_a_stream_alone() {
     assert_eq!(stored(&stage, "private:s"), ["f", "v"]);
     client.call(&["XREAD", "STREAMS", "private:s", "0"]);
     assert_eq!(stage.settle_spans().len(), 1);
-    assert_eq!(stage.proxy.metric("tars_proxy_contexts_skipped_total", &[("reason", "rule")]), 1.0);
+    assert_eq!(
+        stage
+            .proxy
+            .metric("tars_proxy_contexts_skipped_total", &[("reason", "rule")]),
+        1.0
+    );
     let sent = [("stream", "private:s")];
-    assert_eq!(stage.proxy.metric("tars_stream_messages_sent_total", &sent), 1.0);
+    assert_eq!(
+        stage.proxy.metric("tars_stream_messages_sent_total", &sent),
+        1.0
+    );
 }
 
 #[test]
@@ -165,7 +203,11 @@ fn no_trace_changes_no_byte_and_makes_no_span() {
         let (mut direct, read) = (stage.server.connect(), ["XREAD", "STREAMS", "s", "0"]);
         assert_eq!(client.call(&read), direct.call(&read));
         drop(client);
-        let Stage { mut proxy, collector, .. } = stage;
+        let Stage {
+            mut proxy,
+            collector,
+            ..
+        } = stage;
         proxy.drain();
         assert_eq!(collector.spans(), []);
     }
@@ -173,17 +215,62 @@ fn no_trace_changes_no_byte_and_makes_no_span() {
 
 #[test]
 fn an_entry_over_the_limit_passes_and_the_next_does_not() {
-    let stage = Stage::configured(Kind::Valkey, |proxy| proxy.args(["--max-message-bytes", "4KiB"]));
+    let stage = Stage::configured(Kind::Valkey, |proxy| {
+        proxy.args(["--max-message-bytes", "4KiB"])
+    });
     let mut client = stage.connect();
     let large = "x".repeat(5_000);
     client.call(&["XADD", "s", "1-1", "f", &large]);
     assert_eq!(stored(&stage, "s"), ["f", &large]);
     client.call(&["XADD", "s", "2-1", "f", &large[..3_000]]);
     assert_eq!(stored(&stage, "s").len(), 4);
-    assert_eq!(stage.proxy.metric("tars_proxy_contexts_skipped_total", &[("reason", "too_large")]), 1.0);
+    assert_eq!(
+        stage.proxy.metric(
+            "tars_proxy_contexts_skipped_total",
+            &[("reason", "too_large")]
+        ),
+        1.0
+    );
     let reply = client.call(&["XREAD", "STREAMS", "s", "0"]);
     assert_eq!(reply, stage.direct("XREAD STREAMS s 0"));
     let spans = stage.settle_spans();
     let received = spans.iter().filter(|span| span.name == "receive s").count();
     assert_eq!(received, 1, "{spans:#?}");
+}
+
+#[test]
+fn what_is_beyond_the_bound_of_pending_replies_passes() {
+    let mut stage = Stage::configured(Kind::Redis82, |proxy| {
+        proxy.args(["--max-pending-replies", "10"])
+    });
+    let mut client = stage.connect();
+    client.call(&["PING"]);
+    stage.server.pause();
+    let adds: Vec<String> = (1..=20).map(|n| format!("XADD s {n}-1 f v")).collect();
+    client.send(tars_tests::resp::pipeline(
+        &adds.iter().map(String::as_str).collect::<Vec<_>>(),
+    ));
+    let passed = [("reason", "pending_replies")];
+    stage.proxy.wait_metric(
+        "tars_proxy_contexts_injected_total",
+        &[("kind", "new")],
+        |count| count == 10.0,
+    );
+    stage.server.resume();
+    for n in 1..=20 {
+        let id = format!("{n}-1");
+        assert_eq!(
+            client.reply().escape_ascii().to_string(),
+            format!("${}\\r\\n{id}\\r\\n", id.len())
+        );
+    }
+    assert_eq!(
+        stage
+            .proxy
+            .metric("tars_proxy_contexts_skipped_total", &passed),
+        10.0
+    );
+    stage.wait_named("send s", 10);
+    client.call(&["XADD", "s", "21-1", "f", "v"]);
+    stage.wait_span("send s", "21-1");
 }

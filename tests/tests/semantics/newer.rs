@@ -19,9 +19,15 @@ impl Newer {
     fn serving(script: &[Exchange]) -> Self {
         let server = Scripted::serving(script);
         let collector = Collector::start();
-        let proxy = Proxy::to_url(&server.url()).otlp_grpc(&collector.grpc()).start();
+        let proxy = Proxy::to_url(&server.url())
+            .otlp_grpc(&collector.grpc())
+            .start();
         let client = proxy.connect();
-        Self { proxy, collector, client }
+        Self {
+            proxy,
+            collector,
+            client,
+        }
     }
 
     fn call(&mut self, command: &str) -> String {
@@ -30,7 +36,9 @@ impl Newer {
 
     fn wait(&self, name: &str, count: usize) -> Vec<Span> {
         let is = |span: &&Span| span.name == name;
-        let spans = self.collector.wait_for(PATIENCE, |spans| spans.iter().filter(is).count() == count);
+        let spans = self
+            .collector
+            .wait_for(PATIENCE, |spans| spans.iter().filter(is).count() == count);
         spans.into_iter().filter(|span| span.name == name).collect()
     }
 }
@@ -47,22 +55,42 @@ fn bulk(text: &str) -> String {
 
 fn one_stream(entries: &[String], resp3: bool) -> String {
     let head = if resp3 { "%1\r\n" } else { "*1\r\n*2\r\n" };
-    format!("{head}{}*{}\r\n{}", bulk("s"), entries.len(), entries.concat())
+    format!(
+        "{head}{}*{}\r\n{}",
+        bulk("s"),
+        entries.len(),
+        entries.concat()
+    )
 }
 
 #[test]
 fn idmpauto_is_never_injected_and_idmp_is() {
     let mut newer = Newer::serving(&[
         ("XADD s IDMPAUTO p * f v", bulk("1-1")),
-        ("xadd s NOMKSTREAM idmpauto p MAXLEN ~ 10 * f v", bulk("2-1")),
+        (
+            "xadd s NOMKSTREAM idmpauto p MAXLEN ~ 10 * f v",
+            bulk("2-1"),
+        ),
         ("XADD s IDMP p i * f v traceparent 00-*", bulk("3-1")),
-        ("XADD s KEEPREF IDMP p i MINID = 0 * f v traceparent 00-*", bulk("3-1")),
+        (
+            "XADD s KEEPREF IDMP p i MINID = 0 * f v traceparent 00-*",
+            bulk("3-1"),
+        ),
     ]);
     assert_eq!(newer.call("XADD s IDMPAUTO p * f v"), bulk("1-1"));
-    assert_eq!(newer.call("xadd s NOMKSTREAM idmpauto p MAXLEN ~ 10 * f v"), bulk("2-1"));
+    assert_eq!(
+        newer.call("xadd s NOMKSTREAM idmpauto p MAXLEN ~ 10 * f v"),
+        bulk("2-1")
+    );
     assert_eq!(newer.call("XADD s IDMP p i * f v"), bulk("3-1"));
-    assert_eq!(newer.call("XADD s KEEPREF IDMP p i MINID = 0 * f v"), bulk("3-1"));
-    let skipped = newer.proxy.metric("tars_proxy_contexts_skipped_total", &[("reason", "idmpauto")]);
+    assert_eq!(
+        newer.call("XADD s KEEPREF IDMP p i MINID = 0 * f v"),
+        bulk("3-1")
+    );
+    let skipped = newer.proxy.metric(
+        "tars_proxy_contexts_skipped_total",
+        &[("reason", "idmpauto")],
+    );
     assert_eq!(skipped, 2.0);
     newer.wait("send s", 2);
 }
@@ -77,14 +105,27 @@ fn idmpauto_with_an_own_context_has_its_span() {
 
 #[test]
 fn xnack_ends_an_attempt() {
-    let read = |id: &str| one_stream(&[format!("*2\r\n{}*2\r\n{}{}", bulk(id), bulk("traceparent"), bulk(OWN))], false);
+    let read = |id: &str| {
+        one_stream(
+            &[format!(
+                "*2\r\n{}*2\r\n{}{}",
+                bulk(id),
+                bulk("traceparent"),
+                bulk(OWN)
+            )],
+            false,
+        )
+    };
     let mut newer = Newer::serving(&[
         ("XREADGROUP*", read("1-1")),
         ("XNACK s g SILENT IDS 1 1-1", ":1\r\n".to_owned()),
         ("XREADGROUP*", read("2-1")),
         ("XNACK s g FAIL IDS 1 2-1", ":1\r\n".to_owned()),
         ("XREADGROUP*", read("3-1")),
-        ("XNACK s g fatal IDS 1 3-1 RETRYCOUNT 3", ":1\r\n".to_owned()),
+        (
+            "XNACK s g fatal IDS 1 3-1 RETRYCOUNT 3",
+            ":1\r\n".to_owned(),
+        ),
         ("XREADGROUP*", read("4-1")),
         ("XNACK s g FAIL IDS 1 4-1", "-NOGROUP no\r\n".to_owned()),
     ]);
@@ -97,28 +138,57 @@ fn xnack_ends_an_attempt() {
         assert_eq!(newer.call(nack), ":1\r\n");
     }
     newer.call("XREADGROUP GROUP g c STREAMS s >");
-    assert!(newer.call("XNACK s g FAIL IDS 1 4-1").starts_with("-NOGROUP"));
+    assert!(
+        newer
+            .call("XNACK s g FAIL IDS 1 4-1")
+            .starts_with("-NOGROUP")
+    );
     let mut spans = newer.wait("process s", 3);
     spans.sort_by_key(|span| span.start);
-    let [silent, fail, fatal] = spans.as_slice() else { panic!("{spans:#?}") };
-    assert_eq!((silent.attr("tars.outcome"), silent.status), (&"released".into(), StatusCode::Unset));
-    assert_eq!((fail.attr("error.type"), fail.status), (&"fail".into(), StatusCode::Error));
-    assert_eq!((fatal.attr("error.type"), fatal.status), (&"fatal".into(), StatusCode::Error));
+    let [silent, fail, fatal] = spans.as_slice() else {
+        panic!("{spans:#?}")
+    };
+    assert_eq!(
+        (silent.attr("tars.outcome"), silent.status),
+        (&"released".into(), StatusCode::Unset)
+    );
+    assert_eq!(
+        (fail.attr("error.type"), fail.status),
+        (&"fail".into(), StatusCode::Error)
+    );
+    assert_eq!(
+        (fatal.attr("error.type"), fatal.status),
+        (&"fatal".into(), StatusCode::Error)
+    );
     assert_eq!(newer.proxy.metric("tars_proxy_deliveries", &[]), 1.0);
 }
 
 #[test]
 fn claiming_reads_tell_the_delivery_count() {
     for resp3 in [false, true] {
-        let entries = [entry("1-1", "traceparent", OWN, 60_000, 4), entry("2-1", "f", "v", 0, 0)];
+        let entries = [
+            entry("1-1", "traceparent", OWN, 60_000, 4),
+            entry("2-1", "f", "v", 0, 0),
+        ];
         let reply = one_stream(&entries, resp3);
         let mut newer = Newer::serving(&[
-            ("HELLO*", if resp3 { "%1\r\n+proto\r\n:3\r\n" } else { "*2\r\n+proto\r\n:2\r\n" }.to_owned()),
+            (
+                "HELLO*",
+                if resp3 {
+                    "%1\r\n+proto\r\n:3\r\n"
+                } else {
+                    "*2\r\n+proto\r\n:2\r\n"
+                }
+                .to_owned(),
+            ),
             ("XREADGROUP GROUP g c CLAIM 1000 STREAMS s >", reply.clone()),
             ("XACK s g 1-1 2-1", ":2\r\n".to_owned()),
         ]);
         newer.call(if resp3 { "HELLO 3" } else { "HELLO 2" });
-        assert_eq!(newer.call("XREADGROUP GROUP g c CLAIM 1000 STREAMS s >"), reply);
+        assert_eq!(
+            newer.call("XREADGROUP GROUP g c CLAIM 1000 STREAMS s >"),
+            reply
+        );
         assert_eq!(newer.call("XACK s g 1-1 2-1"), ":2\r\n");
         let mut spans = newer.wait("process s", 2);
         spans.sort_by_key(|span| span.attr("messaging.message.id").to_string());
@@ -139,7 +209,13 @@ fn streamed_strings_and_aggregates_keep_the_pairing() {
     ]);
     newer.call("HELLO 3");
     newer.client.command(&["ODD"]);
-    assert_eq!(newer.client.read_until_ends_with(b".\r\n.\r\n"), streamed.as_bytes());
+    assert_eq!(
+        newer.client.read_until_ends_with(b".\r\n.\r\n"),
+        streamed.as_bytes()
+    );
     assert_eq!(newer.call("XADD s * f v"), bulk("1-1"));
-    assert_eq!(newer.wait("send s", 1)[0].attr("messaging.message.id"), "1-1");
+    assert_eq!(
+        newer.wait("send s", 1)[0].attr("messaging.message.id"),
+        "1-1"
+    );
 }

@@ -21,7 +21,11 @@ fn no_stream_to_add_to() {
             let stage = Stage::of(kind);
             let mut client = stage.connect();
             client.call(&["HELLO", hello]);
-            assert_eq!(client.call(&["XADD", "s", "NOMKSTREAM", "*", "f", "v"]), nil, "{kind}");
+            assert_eq!(
+                client.call(&["XADD", "s", "NOMKSTREAM", "*", "f", "v"]),
+                nil,
+                "{kind}"
+            );
             assert_not_sent(&stage.wait_named("send s", 1));
         }
     }
@@ -33,15 +37,31 @@ fn an_error_is_named() {
         let stage = Stage::of(kind);
         let mut client = stage.connect();
         client.call(&["SET", "k", "v"]);
-        assert!(client.call(&["XADD", "k", "*", "f", "v"]).starts_with("-WRONGTYPE"));
+        assert!(
+            client
+                .call(&["XADD", "k", "*", "f", "v"])
+                .starts_with("-WRONGTYPE")
+        );
         client.call(&["XADD", "s", "2-1", "f", "v"]);
-        assert!(client.call(&["XADD", "s", "1-1", "f", "v"]).starts_with("-ERR"));
+        assert!(
+            client
+                .call(&["XADD", "s", "1-1", "f", "v"])
+                .starts_with("-ERR")
+        );
         let span = &stage.wait_named("send k", 1)[0];
-        assert_eq!((span.attr("error.type"), span.status), (&"WRONGTYPE".into(), StatusCode::Error));
+        assert_eq!(
+            (span.attr("error.type"), span.status),
+            (&"WRONGTYPE".into(), StatusCode::Error)
+        );
         assert!(span.attr("messaging.message.id").is_null());
         let spans = stage.wait_named("send s", 2);
         assert_eq!(spans[1].attr("error.type"), "ERR");
-        assert_eq!(stage.proxy.metric("tars_stream_messages_sent_total", &[("stream", "s")]), 1.0);
+        assert_eq!(
+            stage
+                .proxy
+                .metric("tars_stream_messages_sent_total", &[("stream", "s")]),
+            1.0
+        );
     }
 }
 
@@ -68,7 +88,11 @@ fn multi_ends_with_exec_s_result() {
             for id in ["1-1", "2-1"] {
                 stage.wait_span("send s", id);
             }
-            assert_eq!(stage.wait_named("send k", 1)[0].attr("error.type"), "WRONGTYPE", "{kind}");
+            assert_eq!(
+                stage.wait_named("send k", 1)[0].attr("error.type"),
+                "WRONGTYPE",
+                "{kind}"
+            );
             assert_not_sent(&stage.wait_named("send none", 1));
         }
     }
@@ -111,10 +135,17 @@ fn a_connection_that_ends_leaves_the_outcome_open() {
     client.call(&["PING"]);
     stage.server.pause();
     client.command(&["XADD", "s", "*", "f", "v"]);
-    stage.proxy.wait_metric("tars_proxy_contexts_injected_total", &[("kind", "new")], |count| count == 1.0);
+    stage.proxy.wait_metric(
+        "tars_proxy_contexts_injected_total",
+        &[("kind", "new")],
+        |count| count == 1.0,
+    );
     stage.server.stop();
     client.read_until_closed();
-    assert_eq!(stage.wait_named("send s", 1)[0].attr("tars.outcome"), "unknown");
+    assert_eq!(
+        stage.wait_named("send s", 1)[0].attr("tars.outcome"),
+        "unknown"
+    );
 }
 
 #[test]
@@ -124,5 +155,8 @@ fn replies_that_are_off_leave_the_outcome_open() {
     client.command(&["CLIENT", "REPLY", "SKIP"]);
     client.command(&["XADD", "s", "1-1", "f", "v"]);
     assert_eq!(client.call(&["XLEN", "s"]), ":1\r\n");
-    assert_eq!(stage.wait_named("send s", 1)[0].attr("tars.outcome"), "unknown");
+    assert_eq!(
+        stage.wait_named("send s", 1)[0].attr("tars.outcome"),
+        "unknown"
+    );
 }

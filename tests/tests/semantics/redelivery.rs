@@ -18,20 +18,35 @@ fn attempts(kind: Kind, again: impl Fn(&mut Client)) -> (Span, Vec<Span>) {
     assert_eq!(client.call(&["XACK", "s", "g", "1-1"]), ":1\r\n");
     assert_eq!(stage.raw_relays(), 0.0);
     let redelivered = [("stream", "s"), ("group", "g")];
-    assert_eq!(stage.proxy.metric("tars_stream_messages_redelivered_total", &redelivered), 1.0);
-    (stage.wait_span("send s", "1-1"), stage.wait_named("process s", 2))
+    assert_eq!(
+        stage
+            .proxy
+            .metric("tars_stream_messages_redelivered_total", &redelivered),
+        1.0
+    );
+    (
+        stage.wait_span("send s", "1-1"),
+        stage.wait_named("process s", 2),
+    )
 }
 
 #[track_caller]
 fn assert_superseded(sent: &Span, attempts: &[Span], consumer: &str) {
-    let [first, second] = attempts else { panic!("{attempts:#?}") };
+    let [first, second] = attempts else {
+        panic!("{attempts:#?}")
+    };
     assert_eq!(first.attr("tars.outcome"), "superseded");
     assert!(second.attr("tars.outcome").is_null());
     assert_eq!(second.attr("tars.consumer"), consumer);
     assert!(first.is_child_of(sent) && second.is_child_of(sent));
     assert!(first.links.is_empty());
-    let [link] = second.links.as_slice() else { panic!("{second:#?}") };
-    assert_eq!((&link.trace_id, &link.span_id), (&first.trace_id, &first.span_id));
+    let [link] = second.links.as_slice() else {
+        panic!("{second:#?}")
+    };
+    assert_eq!(
+        (&link.trace_id, &link.span_id),
+        (&first.trace_id, &first.span_id)
+    );
     assert_eq!(link.attributes["tars.link"], "previous_attempt");
 }
 
@@ -114,5 +129,37 @@ fn another_group_is_another_delivery() {
     }
     for span in stage.wait_named("process s", 2) {
         assert!(span.links.is_empty() && span.attr("tars.outcome").is_null());
+    }
+}
+
+#[test]
+fn history_and_news_in_one_reply_are_told_apart() {
+    for kind in Kind::ALL {
+        let stage = Stage::of(kind);
+        let mut client = stage.connect();
+        for stream in ["s", "t"] {
+            make_group(&stage, stream);
+            client.call(&["XADD", stream, "1-1", "f", "v"]);
+        }
+        client.call(&["XREADGROUP", "GROUP", "g", "c", "STREAMS", "s", ">"]);
+        client.call(&[
+            "XREADGROUP",
+            "GROUP",
+            "g",
+            "c",
+            "STREAMS",
+            "s",
+            "t",
+            "0",
+            ">",
+        ]);
+        client.call(&["XACK", "s", "g", "1-1"]);
+        client.call(&["XACK", "t", "g", "1-1"]);
+        let again = stage.wait_named("process s", 2);
+        assert_eq!(again[0].attr("tars.outcome"), "superseded", "{kind}");
+        assert_eq!(again[1].attr("tars.delivery_count"), 2);
+        let new = &stage.wait_named("process t", 1)[0];
+        assert!(new.links.is_empty());
+        assert_eq!(new.attr("tars.delivery_count"), 1);
     }
 }

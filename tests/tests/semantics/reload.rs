@@ -15,7 +15,10 @@ fn a_reload_changes_the_rules_of_connections_that_are_open() {
     let mut client = stage.connect();
     client.call(&["SELECT", "2"]);
     client.call(&["XADD", "s", "1-1", "f", "v"]);
-    assert_eq!(bulks(&client.call(&["XRANGE", "s", "-", "+"])), ["1-1", "f", "v"]);
+    assert_eq!(
+        bulks(&client.call(&["XRANGE", "s", "-", "+"])),
+        ["1-1", "f", "v"]
+    );
     let opened = stage.proxy.metric("tars_proxy_connections_total", &[]);
     stage.proxy.rewrite_config(UNTRACED);
     stage.proxy.signal(Signal::HUP);
@@ -24,7 +27,10 @@ fn a_reload_changes_the_rules_of_connections_that_are_open() {
     client.call(&["XADD", "s", "2-1", "f", "v"]);
     stage.direct("SELECT 2");
     assert_eq!(stored(&stage, "s"), ["f", "v"]);
-    assert_eq!(stage.proxy.metric("tars_proxy_connections_total", &[]), opened);
+    assert_eq!(
+        stage.proxy.metric("tars_proxy_connections_total", &[]),
+        opened
+    );
 }
 
 #[test]
@@ -41,7 +47,12 @@ fn a_reload_that_fails_keeps_the_old_rules() {
         client.call(&["XADD", "s", "*", "f", "v"]);
         assert_eq!(stored(&stage, "s"), ["f", "v"]);
     }
-    assert!(stage.proxy.stderr().contains("the configuration in force stays"));
+    assert!(
+        stage
+            .proxy
+            .stderr()
+            .contains("the configuration in force stays")
+    );
 }
 
 #[test]
@@ -55,5 +66,10 @@ fn a_delivery_under_way_is_settled_after_a_reload() {
     stage.proxy.signal(Signal::HUP);
     stage.proxy.wait_log("configuration reloaded");
     client.call(&["XACK", "s", "g", "1-1"]);
-    assert!(stage.wait_span("process s", "1-1").attr("tars.outcome").is_null());
+    assert!(
+        stage
+            .wait_span("process s", "1-1")
+            .attr("tars.outcome")
+            .is_null()
+    );
 }
