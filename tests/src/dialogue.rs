@@ -132,16 +132,10 @@ impl Dialogue {
         // What was added to a message is taken away again, so that what is read can be compared.
         let strip = ["--deliver", "*=strip"];
         let stage = Stage::with(server, |proxy| proxy.args(strip));
-        let (expected, _) = self.hold(&stage, stage.server.address(), None);
+        let expected = self.expected(&stage);
         let mut streams = Vec::new();
         let mut compare = |through: &Proxy, cut: Option<usize>| {
-            let (got, client) = self.hold(&stage, through.address(), cut);
-            assert_eq!(got, expected, "{kind}, cut at {cut:?}: {self:#?}");
-            if let Some(mut client) = client {
-                let stream = stage.next_proof();
-                stage::prove(&mut client, &stream);
-                streams.push(stream);
-            }
+            streams.extend(self.compare(&stage, through, &expected, cut));
         };
         compare(&stage.proxy, None);
         let endpoint = stage.collector.grpc();
@@ -173,6 +167,34 @@ impl Dialogue {
         } else {
             stage.wait_spans(|spans| streams.iter().all(|stream| proved(spans, stream)));
         }
+    }
+
+    /// What the server answers without a proxy.
+    #[track_caller]
+    #[must_use]
+    pub fn expected(&self, stage: &Stage) -> String {
+        self.hold(stage, stage.server.address(), None).0
+    }
+
+    /// Holds the dialogue through this proxy, with what is said cut in two at `cut`, and expects these answers. If the
+    /// connection is still open, sends a message over it; returns the message's stream, for [`proved`].
+    ///
+    /// # Panics
+    /// When the answers differ.
+    #[track_caller]
+    pub fn compare(
+        &self,
+        stage: &Stage,
+        through: &Proxy,
+        expected: &str,
+        cut: Option<usize>,
+    ) -> Option<String> {
+        let (got, client) = self.hold(stage, through.address(), cut);
+        let kind = stage.server.kind();
+        assert_eq!(got, expected, "{kind}, cut at {cut:?}: {self:#?}");
+        let stream = stage.next_proof();
+        stage::prove(&mut client?, &stream);
+        Some(stream)
     }
 
     fn length(&self) -> usize {

@@ -5,11 +5,13 @@
 mod authentication;
 mod blocking;
 mod client_reply;
+mod closing;
 mod inline;
 mod pipelines;
 mod protocol_errors;
 mod protocols;
 mod pubsub;
+mod random;
 mod relays;
 mod transactions;
 mod values;

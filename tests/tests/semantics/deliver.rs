@@ -191,3 +191,29 @@ fn flags_go_over_rules() {
         stage.direct("XRANGE strip - +")
     );
 }
+
+#[test]
+fn entries_of_many_reads_are_stripped_and_propagated_too() {
+    let large = "x".repeat(300_000);
+    for kind in Kind::ALL {
+        let stage = stage(kind);
+        let (mut proxied, mut direct) = (stage.connect(), stage.server.connect());
+        for id in ["1-1", "2-1", "3-1"] {
+            proxied.call(&["XADD", "strip", id, "f", &large, "g", "w"]);
+            direct.call(&["XADD", "plain", id, "f", &large, "g", "w"]);
+        }
+        let got = proxied.call(&["XRANGE", "strip", "-", "+"]);
+        assert!(
+            got == direct.call(&["XRANGE", "plain", "-", "+"]),
+            "{kind}: the replies differ"
+        );
+
+        make_group(&stage, "propagate");
+        proxied.call(&["XADD", "propagate", "1-1", "f", &large, "g", "w"]);
+        let read =
+            bulks(&proxied.call(&["XREADGROUP", "GROUP", "g", "c", "STREAMS", "propagate", ">"]));
+        proxied.call(&["XACK", "propagate", "g", "1-1"]);
+        let process = stage.wait_span("process propagate", "1-1");
+        assert_eq!(without_flags(read.last().unwrap()), ids(&process), "{kind}");
+    }
+}

@@ -237,3 +237,40 @@ fn an_entry_over_the_limit_passes_and_the_next_does_not() {
     let received = spans.iter().filter(|span| span.name == "receive s").count();
     assert_eq!(received, 1, "{spans:#?}");
 }
+
+#[test]
+fn what_is_beyond_the_bound_of_pending_replies_passes() {
+    let mut stage = Stage::configured(Kind::Redis82, |proxy| {
+        proxy.args(["--max-pending-replies", "10"])
+    });
+    let mut client = stage.connect();
+    client.call(&["PING"]);
+    stage.server.pause();
+    let adds: Vec<String> = (1..=20).map(|n| format!("XADD s {n}-1 f v")).collect();
+    client.send(tars_tests::resp::pipeline(
+        &adds.iter().map(String::as_str).collect::<Vec<_>>(),
+    ));
+    let passed = [("reason", "pending_replies")];
+    stage.proxy.wait_metric(
+        "tars_proxy_contexts_injected_total",
+        &[("kind", "new")],
+        |count| count == 10.0,
+    );
+    stage.server.resume();
+    for n in 1..=20 {
+        let id = format!("{n}-1");
+        assert_eq!(
+            client.reply().escape_ascii().to_string(),
+            format!("${}\\r\\n{id}\\r\\n", id.len())
+        );
+    }
+    assert_eq!(
+        stage
+            .proxy
+            .metric("tars_proxy_contexts_skipped_total", &passed),
+        10.0
+    );
+    stage.wait_named("send s", 10);
+    client.call(&["XADD", "s", "21-1", "f", "v"]);
+    stage.wait_span("send s", "21-1");
+}

@@ -131,3 +131,35 @@ fn another_group_is_another_delivery() {
         assert!(span.links.is_empty() && span.attr("tars.outcome").is_null());
     }
 }
+
+#[test]
+fn history_and_news_in_one_reply_are_told_apart() {
+    for kind in Kind::ALL {
+        let stage = Stage::of(kind);
+        let mut client = stage.connect();
+        for stream in ["s", "t"] {
+            make_group(&stage, stream);
+            client.call(&["XADD", stream, "1-1", "f", "v"]);
+        }
+        client.call(&["XREADGROUP", "GROUP", "g", "c", "STREAMS", "s", ">"]);
+        client.call(&[
+            "XREADGROUP",
+            "GROUP",
+            "g",
+            "c",
+            "STREAMS",
+            "s",
+            "t",
+            "0",
+            ">",
+        ]);
+        client.call(&["XACK", "s", "g", "1-1"]);
+        client.call(&["XACK", "t", "g", "1-1"]);
+        let again = stage.wait_named("process s", 2);
+        assert_eq!(again[0].attr("tars.outcome"), "superseded", "{kind}");
+        assert_eq!(again[1].attr("tars.delivery_count"), 2);
+        let new = &stage.wait_named("process t", 1)[0];
+        assert!(new.links.is_empty());
+        assert_eq!(new.attr("tars.delivery_count"), 1);
+    }
+}

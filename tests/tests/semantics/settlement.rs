@@ -195,3 +195,18 @@ fn a_drain_ends_what_is_open_and_exports_it() {
         .filter(|span| span.attr("tars.outcome") == "drained");
     assert_eq!(drained.count(), 2, "{spans:#?}");
 }
+
+#[test]
+fn connections_of_several_threads_share_the_table() {
+    let stage = Stage::configured(Kind::Valkey, |proxy| proxy.args(["--workers", "4"]));
+    drop(delivered(&stage, 20));
+    for n in 1..=20 {
+        assert_eq!(
+            stage.connect().call(&["XACK", "s", "g", &format!("{n}-1")]),
+            ":1\r\n"
+        );
+    }
+    for span in stage.wait_named("process s", 20) {
+        assert!(span.attr("tars.outcome").is_null(), "{span:#?}");
+    }
+}
