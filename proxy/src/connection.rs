@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus::{Histogram, IntCounter};
 
@@ -29,6 +29,10 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// One read in so many is timed for `tars_proxy_added_seconds`: a look at the clock costs as much as framing a command.
 const TIMED_EVERY: u32 = 64;
+
+/// A raw relay that is drained is closed when nothing has been said for so long, the server last. Whoever waits in a
+/// blocking command spoke last himself.
+const RAW_QUIET: Duration = Duration::from_secs(1);
 
 /// Buffers of a thread: a task uses them between a read and the write that follows, and never across an await.
 struct Buffers {
@@ -92,7 +96,15 @@ pub struct Connection {
     up: Pump,
     down: Pump,
     telemetry: Telemetry,
+    quiet: Quiet,
     _connected: Connected,
+}
+
+/// What is known of a connection that is not understood: who spoke last, and since when nobody has.
+#[derive(Debug, Default)]
+struct Quiet {
+    client_spoke: bool,
+    since: Option<Instant>,
 }
 
 /// What is understood of a connection.
@@ -139,6 +151,7 @@ impl Connection {
                 },
                 waker: None,
             },
+            quiet: Quiet::default(),
             _connected: connected,
         }
     }
@@ -156,6 +169,7 @@ impl Connection {
                     cx,
                     ..
                 },
+            quiet,
             ..
         } = self;
         loop {
@@ -179,11 +193,17 @@ impl Connection {
                 if let Err(Raw(reason)) = requests.process(chunk, cx, consumed) {
                     *raw_up = true;
                     *consumed = chunk.bytes().len();
+                    // Counted here: the server may close instead of answering.
+                    cx.worker.shared.metrics.raw_relay(reason);
                     cx.inflight.push(Op::Raw(reason));
                 }
             }))?;
             let metrics = &cx.worker.shared.metrics;
             pumped.count(&metrics.bytes_up, &metrics.added_up);
+            *quiet = Quiet {
+                client_spoke: true,
+                since: None,
+            };
         }
     }
 
@@ -194,6 +214,7 @@ impl Connection {
             server,
             down,
             telemetry,
+            quiet,
             ..
         } = self;
         let Telemetry {
@@ -228,20 +249,24 @@ impl Connection {
                 }
                 cx.now = worker::now();
                 if let Err(Raw(reason)) = replies.process(chunk, cx, consumed) {
-                    *raw_up = true;
+                    // Where the requests became raw first, that has been counted.
+                    if !std::mem::replace(raw_up, true) {
+                        cx.worker.shared.metrics.raw_relay(reason);
+                    }
                     *raw_down = true;
                     *consumed = chunk.bytes().len();
-                    cx.worker.shared.metrics.raw_relay(reason);
                     replies.abandon(cx);
                 }
             }))
             .map_err(Error::swapped)?;
             let metrics = &cx.worker.shared.metrics;
             pumped.count(&metrics.bytes_down, &metrics.added_down);
+            *quiet = Quiet::default();
         }
     }
 
-    /// The connection is at rest: nothing is awaited, nothing is half done.
+    /// The connection is at rest: nothing is awaited, nothing is half done. Where that cannot be known, because it is a
+    /// raw relay, it is taken to be so when the server had the last word and nothing was said for a while.
     fn is_at_rest(&self) -> bool {
         let Telemetry {
             requests,
@@ -250,8 +275,17 @@ impl Connection {
             raw_up,
             ..
         } = &self.telemetry;
-        let between = requests.is_between() && replies.is_between() && cx.inflight.is_empty();
-        between && self.up.is_at_rest() && self.down.is_at_rest() && !raw_up
+        let understood = requests.is_between() && replies.is_between() && cx.inflight.is_idle();
+        let rests = if *raw_up {
+            let quiet = self
+                .quiet
+                .since
+                .is_some_and(|since| since.elapsed() >= RAW_QUIET);
+            quiet && !self.quiet.client_spoke
+        } else {
+            understood
+        };
+        rests && self.up.is_at_rest() && self.down.is_at_rest()
     }
 }
 
@@ -385,7 +419,14 @@ impl Future for Connection {
             }
             (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
-            _ if worker.is_draining() && this.is_at_rest() => Poll::Ready(Ok(())),
+            _ if worker.is_draining() => {
+                this.quiet.since.get_or_insert_with(Instant::now);
+                if this.is_at_rest() {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                }
+            }
             _ => Poll::Pending,
         }
     }

@@ -32,6 +32,9 @@ const MAX_UNAUTHENTICATED_ARGUMENTS: usize = 10;
 /// Before a successful AUTH, Redis closes on a longer argument.
 const MAX_UNAUTHENTICATED_BULK: usize = 16_384;
 
+/// `HELLO 3 AUTH user password`: a HELLO with fewer arguments holds no password.
+const HELLO_AUTH_ARGUMENTS: u32 = 5;
+
 /// What both directions of a connection share.
 pub struct Context {
     /// The thread.
@@ -150,6 +153,9 @@ impl Requests {
                             let held = kind.needs_arguments()
                                 && (argc as usize <= MAX_UNAUTHENTICATED_ARGUMENTS
                                     || cx.may_be_long());
+                            if kind == Kind::Xadd && !held {
+                                cx.worker.shared.metrics.skipped("unauthenticated");
+                            }
                             if held {
                                 self.state = State::Holding(cursor);
                             } else {
@@ -213,6 +219,8 @@ impl Requests {
         }
         if kind == Kind::Xadd {
             cx.worker.shared.metrics.skipped("too_large");
+        } else {
+            cx.worker.shared.metrics.not_followed("too_large");
         }
         self.expect_plain(cx);
         self.state = State::Passing(cursor);
@@ -258,6 +266,11 @@ impl Requests {
         }
         if kind.changes_state() && is_full(cx) {
             return Err(Raw("pending_replies"));
+        }
+        // From Redis 7.2 on, a wrong password has no answer at all while there are replies to be sent before it.
+        let password = kind == Kind::Auth || (kind == Kind::Hello && argc >= HELLO_AUTH_ARGUMENTS);
+        if password && (self.multi || !cx.inflight.is_empty()) {
+            return Err(Raw("password_in_pipeline"));
         }
         match kind {
             Kind::Multi => {
@@ -420,6 +433,7 @@ impl Requests {
             if kind == Kind::Select {
                 return Err(Raw("pending_replies"));
             }
+            cx.worker.shared.metrics.not_followed("pending_replies");
             self.expect_plain(cx);
             return Ok(());
         }
@@ -533,6 +547,7 @@ impl Requests {
         }
         if let Some(context) = carried.context {
             counters.injected_envelope.inc();
+            counters.found_envelope.inc();
             inject(
                 args,
                 header_end,
@@ -562,11 +577,13 @@ impl Requests {
         let inferred = parent.is_some();
         let state = state.unwrap_or_default();
         let start = stream.start(parent.as_ref());
-        // A trace that `force` began anew takes nothing along from the one it left.
-        let state = if start.parent.is_none() {
-            TraceState::default()
-        } else {
+        // A trace that `force` began anew takes nothing along from the one it left; and the check above knew of no state.
+        let arguments = args.len() + xadd::added_arguments(&carried, &state) as usize;
+        let fits = arguments <= MAX_UNAUTHENTICATED_ARGUMENTS || cx.may_be_long();
+        let state = if start.parent.is_some() && fits {
             state
+        } else {
+            TraceState::default()
         };
         inject(
             args,
@@ -657,10 +674,16 @@ impl Requests {
             self.expect(Op::Count(stream.clone()), cx);
             return;
         }
+        // A trace that `force` began anew takes nothing along from the one it left.
+        let follows = start.parent.is_some();
         let span = Span {
             context: start.context,
             parent: start.parent,
-            trace_state,
+            trace_state: if follows {
+                trace_state
+            } else {
+                TraceState::default()
+            },
             operation,
             endpoint: cx.listener.endpoint.clone(),
             stream: stream.name.clone(),
@@ -669,7 +692,7 @@ impl Requests {
             message: None,
             delivery_count: None,
             batch: None,
-            inferred,
+            inferred: inferred && follows,
             start: cx.now,
             end: cx.now,
             outcome: Outcome::Unknown,
@@ -830,7 +853,7 @@ fn settle_op(settle: stream_commands::Settle<'_>, cx: &Context) -> Option<Op> {
     let mut table = cx.worker.shared.deliveries.lock();
     if let Some(group) = table.find(key) {
         for id in &settle.ids {
-            table.settling(group, *id);
+            table.settling(group, *id, true);
         }
     }
     Some(Op::Settle(Box::new(Settle {

@@ -84,7 +84,7 @@ impl Socket {
     pub fn reset_on_close(&self) {
         if let Self::Tcp(stream) = self {
             // A socket that is already dead cannot be told, and need not be.
-            let _ = SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
     }
 }

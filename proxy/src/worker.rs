@@ -172,6 +172,8 @@ pub struct Counters {
     pub injected_envelope: Batched,
     /// Contexts of the application's own.
     pub found_field: Batched,
+    /// Contexts of the application's own, in an envelope.
+    pub found_envelope: Batched,
     /// Contexts found in messages delivered, by source: field, envelope, invalid, none.
     pub extracted: [Batched; 4],
     /// Inferences, by scope (connection, process) and result (one, none, several).
@@ -207,6 +209,7 @@ impl Counters {
             injected_replaced: batched(metrics.injected("replaced")),
             injected_envelope: batched(metrics.injected("envelope")),
             found_field: batched(metrics.found("field")),
+            found_envelope: batched(metrics.found("envelope")),
             extracted: ["field", "envelope", "invalid", "none"]
                 .map(|source| batched(metrics.extracted(source))),
             inferences: ["connection", "process"].map(|scope| {
@@ -239,6 +242,7 @@ impl Counters {
             &self.injected_replaced,
             &self.injected_envelope,
             &self.found_field,
+            &self.found_envelope,
         ] {
             counter.flush();
         }

@@ -326,7 +326,10 @@ pub fn aggregate(buf: &[u8]) -> Result<Option<(Aggregate, usize)>, Foreign> {
         return Ok(Some((Aggregate::Other, 0)));
     }
     if marker == b'_' {
-        return Ok((buf.len() >= 3).then_some((Aggregate::Null, 3)));
+        return Ok(buf.get(..3).map(|line| match line {
+            b"_\r\n" => (Aggregate::Null, 3),
+            _ => (Aggregate::Other, 0),
+        }));
     }
     let Some((count, line)) = number_line(buf, marker)? else {
         return Ok(None);

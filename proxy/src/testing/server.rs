@@ -52,6 +52,10 @@ pub fn parse(bytes: &[u8]) -> Option<(Args, usize)> {
             .filter(|word| !word.is_empty());
         return Some((words.map(<[u8]>::to_vec).collect(), end + 1));
     }
+    let line = bytes.iter().position(|b| *b == b'\n')? + 1;
+    if bytes.starts_with(b"*0") || bytes.starts_with(b"*-") {
+        return Some((Vec::new(), line));
+    }
     let (frame, length) = decode(bytes).unwrap()?;
     let OwnedFrame::Array(frames) = frame else {
         panic!("a command is an array")
@@ -62,6 +66,9 @@ pub fn parse(bytes: &[u8]) -> Option<(Args, usize)> {
     };
     Some((frames.into_iter().map(text).collect(), length))
 }
+
+/// An ID and the fields.
+type Entry = (EntryId, Fields);
 
 impl Server {
     /// Answers what has come.
@@ -121,7 +128,7 @@ impl Server {
 
     fn execute(&mut self, name: &str, args: &Args) {
         match name {
-            "PING" if !self.resp3 && !(self.channels.is_empty() && self.patterns.is_empty()) => {
+            "PING" if !self.resp3 && self.is_subscribed() => {
                 self.out
                     .extend_from_slice(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n");
             }
@@ -330,7 +337,11 @@ impl Server {
         self.streams_reply(reply);
     }
 
-    fn streams_reply(&mut self, streams: Vec<(Vec<u8>, Vec<(EntryId, Fields)>)>) {
+    fn is_subscribed(&self) -> bool {
+        !self.channels.is_empty() || !self.patterns.is_empty()
+    }
+
+    fn streams_reply(&mut self, streams: Vec<(Vec<u8>, Vec<Entry>)>) {
         if streams.is_empty() {
             let null: &[u8] = if self.resp3 { b"_\r\n" } else { b"*-1\r\n" };
             return self.out.extend_from_slice(null);

@@ -28,9 +28,12 @@ struct Metric {
     help: String,
 }
 
+/// Metric, label, value.
+type Values = BTreeSet<(String, String, String)>;
+
 /// Everything that a proxy registers, and the values that labels have from the start. A vector without a child does not
 /// show up, so that each gets one.
-fn registered() -> (BTreeMap<String, Metric>, BTreeSet<(String, String, String)>) {
+fn registered() -> (BTreeMap<String, Metric>, Values) {
     let metrics = Arc::new(Metrics::new(10));
     let config = Config::default();
     let spans = Arc::new(SpanQueue::new(&Settings::default()));
@@ -123,7 +126,7 @@ fn documented(document: &str) -> BTreeMap<String, Metric> {
 }
 
 /// The rows `value of LABEL | meaning` under each heading `### METRIC`.
-fn documented_values(document: &str) -> BTreeSet<(String, String, String)> {
+fn documented_values(document: &str) -> Values {
     let mut found = BTreeSet::new();
     let (mut metric, mut label) = (None, None);
     for line in document.lines() {
