@@ -96,7 +96,7 @@ impl Replies {
     ) -> Result<(), Raw> {
         *consumed = 0;
         loop {
-            // Such a reply is over with its own last byte, not with the first of the next.
+            // A reply with entries is over with its own last byte, not with the first of the next.
             if matches!(&self.stage, Stage::Walk(_, walk) if walk.remaining() == 0)
                 && let Stage::Walk(mut deliver, _) = std::mem::take(&mut self.stage)
             {
@@ -104,7 +104,6 @@ impl Replies {
             }
             let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
             if buf.is_empty() {
-                self.end_walk(cx);
                 return Ok(());
             }
             match std::mem::take(&mut self.stage) {
@@ -146,9 +145,7 @@ impl Replies {
                         return Ok(());
                     }
                 }
-                Stage::Walk(deliver, walk)
-                    if buf.first() == Some(&b'>') && walk.remaining() > 0 =>
-                {
+                Stage::Walk(deliver, walk) if buf.first() == Some(&b'>') => {
                     self.skim.start_push();
                     self.stage = Stage::Aside(deliver, walk);
                 }
@@ -173,11 +170,7 @@ impl Replies {
                     } else if whole {
                         let start = *consumed;
                         let end = start + std::mem::take(&mut self.held);
-                        if end - start > limit {
-                            cx.worker.shared.metrics.extracted("too_large").inc();
-                        } else {
-                            self.entry(&mut deliver, start..end, chunk, cx);
-                        }
+                        self.entry(&mut deliver, start..end, chunk, cx);
                         *consumed = end;
                         walk.entry_done();
                         self.stage = Stage::Walk(deliver, walk);
@@ -221,7 +214,8 @@ impl Replies {
                 self.transaction = None;
                 return Ok(Begin::Passed(0));
             }
-            // Redis before 7.2 puts a message to oneself (PUBLISH within MULTI) between the elements, uncounted.
+            // No element is a push: what subscribes within MULTI has made a raw relay. Redis before 7.2 sends one here when a
+            // command of the transaction causes it.
             if buf.first() == Some(&b'>') {
                 self.skim.start_push();
                 self.stage = Stage::Skip;
@@ -731,16 +725,6 @@ impl Replies {
             }
         }
         Ok(true)
-    }
-
-    /// A walk to which nothing is left is over, also if nothing follows: the client has the message by now.
-    fn end_walk(&mut self, cx: &mut Context) {
-        match std::mem::take(&mut self.stage) {
-            Stage::Walk(mut deliver, walk) if walk.remaining() == 0 => {
-                self.walked(&mut deliver, cx);
-            }
-            stage => self.stage = stage,
-        }
     }
 
     /// A reply with entries is over.
