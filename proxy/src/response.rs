@@ -708,7 +708,7 @@ impl Replies {
     fn end_walk(&mut self, cx: &mut Context) {
         match std::mem::take(&mut self.stage) {
             Stage::Walk(mut deliver, walk) if walk.remaining() == 0 => {
-                self.walked(&mut deliver, cx)
+                self.walked(&mut deliver, cx);
             }
             stage => self.stage = stage,
         }

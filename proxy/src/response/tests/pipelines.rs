@@ -133,7 +133,7 @@ proptest! {
                 let forwarded = link.client(&piece);
                 let mut reply = server.answer(&forwarded);
                 to_server.extend_from_slice(&forwarded);
-                if unasked && server.channels.len() > 0 && server.reply == Mode::On && server.multi.is_none() {
+                if unasked && !server.channels.is_empty() && server.reply == Mode::On && server.multi.is_none() {
                     reply.extend_from_slice(&server.message());
                 }
                 for piece in cut(&reply, &down) {
