@@ -509,7 +509,7 @@ fn threads_share_the_table() {
     let mut rest = Vec::new();
     assert!(all.deliveries.lock().len() <= 64);
     all.deliveries.lock().drain(u64::MAX, &mut rest);
-    assert_eq!(spans + rest.len(), (THREADS * MESSAGES) as usize);
+    assert_eq!((spans + rest.len()) as u64, THREADS * MESSAGES);
     assert_eq!(all.metrics.deliveries.get(), 0);
 }
 

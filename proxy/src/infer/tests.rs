@@ -46,12 +46,12 @@ fn parent(world: &World, link: &mut Link) -> Option<String> {
     parent.message.map(|id| id.to_string())
 }
 
-fn counted(world: &World, scope: &str) -> [u64; 3] {
+fn counted(world: &World, scope: &str) -> [f64; 3] {
     ["one", "none", "several"].map(|found| {
         world.metric(
             "tars_proxy_inferences_total",
             &[("scope", scope), ("found", found)],
-        ) as u64
+        )
     })
 }
 
@@ -87,31 +87,31 @@ fn when_it_is_off_it_only_counts() {
     assert_eq!(parent(&world, &mut link), None);
     assert_eq!(
         (counted(&world, "connection"), counted(&world, "process")),
-        ([1, 0, 0], [1, 0, 0])
+        ([1.0, 0.0, 0.0], [1.0, 0.0, 0.0])
     );
     // An XADD with a context of its own asks for none.
     let own = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     link.client(&command(["XADD", "s", "*", "traceparent", own]));
-    assert_eq!(counted(&world, "connection"), [1, 0, 0]);
+    assert_eq!(counted(&world, "connection"), [1.0, 0.0, 0.0]);
 }
 
 #[test]
 fn each_condition_holds_it_back() {
     type Before = fn(&World, &mut Link);
-    let cases: [(&str, Before, [u64; 3]); 11] = [
-        ("nothing was delivered", |_, _| {}, [0, 1, 0]),
+    let cases: [(&str, Before, [f64; 3]); 11] = [
+        ("nothing was delivered", |_, _| {}, [0.0, 1.0, 0.0]),
         (
             "an empty poll",
             |_, link| {
                 link.client(&line(READ));
                 link.server(b"*-1\r\n");
             },
-            [0, 1, 0],
+            [0.0, 1.0, 0.0],
         ),
         (
             "two messages",
             |_, link| given(link, &["1-1", "1-2"]),
-            [0, 0, 1],
+            [0.0, 0.0, 1.0],
         ),
         (
             "it has not reached the client",
@@ -120,7 +120,7 @@ fn each_condition_holds_it_back() {
                 let reply = messages(&["1-1"]);
                 link.server(&reply[..reply.len() - 1]);
             },
-            [0, 1, 0],
+            [0.0, 1.0, 0.0],
         ),
         (
             "it is settled",
@@ -129,7 +129,7 @@ fn each_condition_holds_it_back() {
                 link.client(&line("XACK s g 1-1"));
                 link.server(b":1\r\n");
             },
-            [0, 1, 0],
+            [0.0, 1.0, 0.0],
         ),
         (
             "its settlement has been sent",
@@ -137,7 +137,7 @@ fn each_condition_holds_it_back() {
                 given(link, &["1-1"]);
                 link.client(&line("XACK s g 1-1"));
             },
-            [0, 1, 0],
+            [0.0, 1.0, 0.0],
         ),
         (
             "a newer read has been sent",
@@ -145,7 +145,7 @@ fn each_condition_holds_it_back() {
                 given(link, &["1-1"]);
                 link.client(&line(READ));
             },
-            [0, 1, 0],
+            [0.0, 1.0, 0.0],
         ),
         (
             "a newer claim has been sent",
@@ -153,7 +153,7 @@ fn each_condition_holds_it_back() {
                 given(link, &["1-1"]);
                 link.client(&line("XAUTOCLAIM s g c 0 0"));
             },
-            [0, 1, 0],
+            [0.0, 1.0, 0.0],
         ),
         (
             "the delivery answers an older read",
@@ -161,7 +161,7 @@ fn each_condition_holds_it_back() {
                 link.client(&[line(READ), line(READ)].concat());
                 link.server(&messages(&["1-1"]));
             },
-            [0, 1, 0],
+            [0.0, 1.0, 0.0],
         ),
         (
             "it expired",
@@ -174,7 +174,7 @@ fn each_condition_holds_it_back() {
                     .lock()
                     .expire(u64::MAX, u64::MAX, &mut Vec::new());
             },
-            [0, 1, 0],
+            [0.0, 1.0, 0.0],
         ),
         (
             "it was read without a group",
@@ -182,7 +182,7 @@ fn each_condition_holds_it_back() {
                 link.client(&line("XREAD STREAMS s 0"));
                 link.server(&messages(&["1-1"]));
             },
-            [0, 1, 0],
+            [0.0, 1.0, 0.0],
         ),
     ];
     for scope in [InferParent::Connection, InferParent::Process] {
@@ -234,16 +234,16 @@ fn over_the_process_a_second_message_anywhere_is_a_second_candidate() {
     given(&mut one, &["1-1"]);
     given(&mut two, &["1-2"]);
     writer.client(&line("XADD t * f v"));
-    assert_eq!(counted(&world, "process"), [0, 0, 1]);
+    assert_eq!(counted(&world, "process"), [0.0, 0.0, 1.0]);
     // The other is settled: one is left.
     one.client(&line("XACK s g 1-1"));
     one.server(b":1\r\n");
     writer.client(&line("XADD t * f v"));
-    assert_eq!(counted(&world, "process"), [1, 0, 1]);
+    assert_eq!(counted(&world, "process"), [1.0, 0.0, 1.0]);
     // A newer read anywhere, and none is known to be handled.
     one.client(&line(READ));
     writer.client(&line("XADD t * f v"));
-    assert_eq!(counted(&world, "process"), [1, 1, 1]);
+    assert_eq!(counted(&world, "process"), [1.0, 1.0, 1.0]);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn replies_that_come_in_another_order_than_the_reads_leave_several() {
     two.server(&messages(&["1-2"]));
     one.server(&messages(&["1-1"]));
     assert_eq!(parent(&world, &mut writer), None);
-    assert_eq!(counted(&world, "process"), [0, 0, 1]);
+    assert_eq!(counted(&world, "process"), [0.0, 0.0, 1.0]);
 }
 
 #[test]
@@ -267,10 +267,10 @@ fn a_connection_that_is_gone_handles_nothing() {
     given(&mut two, &["1-2"]);
     one.close();
     writer.client(&line("XADD t * f v"));
-    assert_eq!(counted(&world, "process"), [1, 0, 0]);
+    assert_eq!(counted(&world, "process"), [1.0, 0.0, 0.0]);
     two.close();
     writer.client(&line("XADD t * f v"));
-    assert_eq!(counted(&world, "process"), [1, 1, 0]);
+    assert_eq!(counted(&world, "process"), [1.0, 1.0, 0.0]);
 }
 
 #[test]
