@@ -156,6 +156,33 @@ fn other_commands_between_subscriptions_in_resp3() {
 }
 
 #[test]
+fn notifications_within_the_reply_that_causes_them() {
+    // Redis before 7.2 puts them between the elements of a RESP3 client's own reply; later servers send them behind it.
+    Dialogue::new()
+        .with_client_ids()
+        .prepare("CONFIG SET notify-keyspace-events KEA")
+        .commands(&["HELLO 3", "PSUBSCRIBE __key*", "XADD s 1-1 f v"])
+        .commands(&[
+            "XGROUP CREATE s g 0",
+            "XREADGROUP GROUP g first STREAMS s >",
+            "XREADGROUP GROUP g second STREAMS s 0",
+            "XCLAIM s g third 0 1-1",
+            "XAUTOCLAIM s g fourth 0 0",
+            "ZADD z 1 a 2 b",
+            "ZPOPMIN z 2",
+        ])
+        .commands(&[
+            "MULTI",
+            "XADD s 2-1 f v",
+            "XREADGROUP GROUP g fifth STREAMS s >",
+            "XRANGE s - +",
+            "EXEC",
+            "PUNSUBSCRIBE",
+        ])
+        .check_all();
+}
+
+#[test]
 fn a_value_that_looks_like_a_message_is_a_reply() {
     Dialogue::new()
         .commands(&[
