@@ -204,9 +204,9 @@ fn another_connection_counts_for_the_process_only() {
         say(&mut reader, &[READ]);
         say(&mut sender, &[SEND]);
         if how == "process" {
-            assert_inferred(&stage)
+            assert_inferred(&stage);
         } else {
-            assert_root(&stage)
+            assert_root(&stage);
         }
     }
 }

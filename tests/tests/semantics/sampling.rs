@@ -94,11 +94,9 @@ fn a_ratio_between_takes_about_its_share() {
     const COUNT: usize = 1_000;
     let stage = Stage::configured(Kind::Valkey, |proxy| proxy.args(["--sample", "s=0.25"]));
     let adds = vec!["XADD s * f v"; COUNT];
-    tars_tests::resp::exchange(
-        stage.proxy.address(),
-        &tars_tests::resp::pipeline(&adds),
-        COUNT,
-    );
+    let adds = tars_tests::resp::pipeline(&adds);
+    let replies = tars_tests::resp::exchange(stage.proxy.address(), &adds, COUNT);
+    assert!(replies.iter().all(|reply| reply.starts_with(b"$")));
     let spans = stage.settle_spans();
     let sent = spans.iter().filter(|span| span.name == "send s").count();
     // Seven standard deviations: a failure by chance once in 10^11 runs.
