@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use crate::chopper::Chopper;
 use crate::otlp::{Collector, Span};
 use crate::proxy::{Builder, Proxy};
 use crate::resp::{Client, pipeline};
@@ -34,6 +35,15 @@ impl Stage {
     #[must_use]
     pub fn configured(kind: Kind, configure: impl FnOnce(Builder) -> Builder) -> Self {
         Self::with(Server::of(kind), configure)
+    }
+
+    /// Before a server of this kind, whose replies reach the proxy one byte at a time.
+    #[track_caller]
+    #[must_use]
+    pub fn chopped(kind: Kind) -> Self {
+        let server = Server::of(kind);
+        let chopper = Chopper::before(server.address());
+        Self::with(server, |proxy| proxy.upstream(&chopper.url()))
     }
 
     /// Before this server; `configure` adds to the proxy's settings.

@@ -50,7 +50,7 @@ const WORDS: [&str; 44] = [
     "XREADGROUP GROUP g c STREAMS none >",
     "XREAD BLOCK 1 STREAMS none 5-5",
     "XACK s g 1-1",
-    "XRANGE s - +",
+    "XLEN s",
     "XAUTOCLAIM s g c 0 0",
     "CLIENT REPLY SKIP",
     "CLIENT REPLY ON",

@@ -6,15 +6,21 @@ use tars_tests::stage::Stage;
 
 use crate::{OWN, OWN_SPAN, OWN_TRACE, make_group};
 
-/// Every kind of server, in both protocols.
+/// Every kind of server, in both protocols, and the newest with every reply in single bytes.
 fn each(test: impl Fn(&str, &Stage, &mut tars_tests::resp::Client)) {
-    for kind in Kind::ALL {
+    let plain = Kind::ALL.map(|kind| (kind, false));
+    for (kind, chopped) in plain.into_iter().chain([(Kind::Redis82, true)]) {
         for hello in ["2", "3"] {
-            let stage = Stage::of(kind);
+            let stage = if chopped {
+                Stage::chopped(kind)
+            } else {
+                Stage::of(kind)
+            };
             make_group(&stage, "s");
             let mut client = stage.connect();
             client.call(&["HELLO", hello]);
-            test(&format!("{kind}, RESP{hello}"), &stage, &mut client);
+            let on = format!("{kind}, RESP{hello}, chopped: {chopped}");
+            test(&on, &stage, &mut client);
         }
     }
 }
