@@ -153,6 +153,7 @@ impl Requests {
                             if held {
                                 self.state = State::Holding(cursor);
                             } else {
+                                unread(kind, cx);
                                 self.plain_command(kind, argc, cx)?;
                                 self.state = State::Passing(cursor);
                             }
@@ -214,6 +215,7 @@ impl Requests {
         if kind == Kind::Xadd {
             cx.worker.shared.metrics.skipped("too_large");
         }
+        unread(kind, cx);
         self.expect_plain(cx);
         self.state = State::Passing(cursor);
         Ok(())
@@ -420,6 +422,7 @@ impl Requests {
             if kind == Kind::Select {
                 return Err(Raw("pending_replies"));
             }
+            unread(kind, cx);
             self.expect_plain(cx);
             return Ok(());
         }
@@ -691,6 +694,19 @@ impl Requests {
 /// connection is not understood any more.
 fn is_full(cx: &Context) -> bool {
     cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies
+}
+
+/// A read whose reply will not be read ends what inference knows, as any read does.
+#[inline]
+fn unread(kind: Kind, cx: &mut Context) {
+    if matches!(
+        kind,
+        Kind::Xread | Kind::Xreadgroup | Kind::Xclaim | Kind::Xautoclaim
+    ) {
+        let _ = cx
+            .inference
+            .read_sent(cx.connection, &cx.listener.inference);
+    }
 }
 
 /// Splices a context into the command at `at` of the chunk.
