@@ -250,7 +250,7 @@ impl Connection {
             raw_up,
             ..
         } = &self.telemetry;
-        let between = requests.is_between() && replies.is_between() && cx.inflight.is_empty();
+        let between = requests.is_between() && replies.is_between() && cx.inflight.awaits_nothing();
         between && self.up.is_at_rest() && self.down.is_at_rest() && !raw_up
     }
 }
