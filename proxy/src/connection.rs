@@ -275,7 +275,8 @@ impl Connection {
             raw_up,
             ..
         } = &self.telemetry;
-        let understood = requests.is_between() && replies.is_between() && cx.inflight.is_idle();
+        let understood =
+            requests.is_between() && replies.is_between() && cx.inflight.awaits_nothing();
         let rests = if *raw_up {
             let quiet = self
                 .quiet

@@ -173,12 +173,11 @@ impl Inflight {
         self.ops.is_empty()
     }
 
-    /// Whether no reply is to come: what CLIENT REPLY OFF is waiting for comes only if it was refused.
+    /// Whether no reply is awaited, apart from what CLIENT REPLY OFF and SKIP leave out.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.ops
-            .iter()
-            .all(|op| matches!(op, Op::ReplyOff | Op::ReplySkip))
+    pub fn awaits_nothing(&self) -> bool {
+        let silent = |op| matches!(op, &Op::ReplyOff | &Op::ReplySkip);
+        self.ops.iter().all(silent)
     }
 
     /// The request that the next reply answers.
@@ -238,6 +237,17 @@ mod tests {
             .map(|op| matches!(op, Op::Plain(1)))
             .collect();
         assert_eq!(order, [true, true, false, true]);
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_awaited() {
+        let mut queue = Inflight::default();
+        assert!(queue.awaits_nothing());
+        queue.push(Op::ReplySkip);
+        queue.push(Op::ReplyOff);
+        assert!(queue.awaits_nothing() && !queue.is_empty());
+        queue.push_plain();
+        assert!(!queue.awaits_nothing());
     }
 
     #[test]

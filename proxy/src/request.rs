@@ -159,6 +159,7 @@ impl Requests {
                             if held {
                                 self.state = State::Holding(cursor);
                             } else {
+                                unread(kind, cx);
                                 self.plain_command(kind, argc, cx)?;
                                 self.state = State::Passing(cursor);
                             }
@@ -222,6 +223,7 @@ impl Requests {
         } else {
             cx.worker.shared.metrics.not_followed("too_large");
         }
+        unread(kind, cx);
         self.expect_plain(cx);
         self.state = State::Passing(cursor);
         Ok(())
@@ -434,6 +436,7 @@ impl Requests {
                 return Err(Raw("pending_replies"));
             }
             cx.worker.shared.metrics.not_followed("pending_replies");
+            unread(kind, cx);
             self.expect_plain(cx);
             return Ok(());
         }
@@ -497,6 +500,19 @@ fn refused_at_sight(buf: &[u8], cx: &Context) -> bool {
 /// connection is not understood any more.
 fn is_full(cx: &Context) -> bool {
     cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies
+}
+
+/// A read whose reply will not be read ends what inference knows, as any read does.
+#[inline]
+fn unread(kind: Kind, cx: &mut Context) {
+    if matches!(
+        kind,
+        Kind::Xread | Kind::Xreadgroup | Kind::Xclaim | Kind::Xautoclaim
+    ) {
+        let _ = cx
+            .inference
+            .read_sent(cx.connection, &cx.listener.inference);
+    }
 }
 
 /// There will be no reply: what was under way ends without one.

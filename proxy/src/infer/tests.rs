@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
-use crate::config::{Config, InferParent};
+use crate::config::{Config, InferParent, Limits};
 use crate::testing::{Link, World, command, line};
 use crate::trace::span::Span;
 
@@ -198,6 +198,48 @@ fn each_condition_holds_it_back() {
             };
             assert_eq!(counted(&world, label), expected, "{what}, {scope:?}");
         }
+    }
+}
+
+#[test]
+fn a_read_that_is_not_followed_is_a_read_all_the_same() {
+    let full = Limits {
+        max_pending_replies: 1,
+        ..Limits::default()
+    };
+    let small = Limits {
+        max_message_bytes: 300,
+        ..Limits::default()
+    };
+    let many = format!(
+        "XREADGROUP GROUP g c STREAMS {} {}",
+        "s ".repeat(4),
+        "> ".repeat(4)
+    );
+    let long = format!("XREADGROUP GROUP g {} STREAMS s >", "c".repeat(300));
+    for (limits, before, words) in [
+        (full, "WATCH a", READ),
+        (full, "XREAD STREAMS s 0", "XAUTOCLAIM s g c 0 0"),
+        (small, "PING", long.as_str()),
+        (small, "PING", many.as_str()),
+    ] {
+        let world = World::new(
+            Config {
+                limits,
+                ..Config::default()
+            },
+            InferParent::Off,
+        );
+        let (mut reader, mut writer) = (world.connect(), world.connect());
+        given(&mut reader, &["1-1"]);
+        if words == many {
+            // More arguments than are taken before AUTH.
+            world.listener.upstream.set_open(false);
+            reader.cx.authenticated = false;
+        }
+        reader.client(&[line(before), line(words)].concat());
+        writer.client(&line("XADD t * f v"));
+        assert_eq!(counted(&world, "process"), [0.0, 1.0, 0.0], "{words}");
     }
 }
 
