@@ -6,7 +6,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,10 +23,11 @@ use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::config::{Address, Config, ConfigError, Reloaded};
+use crate::config::{self, Address, Config, ConfigError, Reloaded};
 use crate::deliveries::Deliveries;
 use crate::listener::{Acceptor, serve};
 use crate::metrics::Metrics;
+use crate::tls::{self, Connector, FileError};
 use crate::trace::export::{self, SpanQueue};
 use crate::trace::recent::{self, Recent};
 use crate::trace::span::Endpoint;
@@ -45,6 +46,9 @@ pub enum Error {
     /// An address is not to be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A file of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] FileError),
     /// An `OTEL_*` variable cannot be used.
     #[error("{0}")]
     Telemetry(String),
@@ -81,6 +85,8 @@ async fn control(
     let registered = tars_sidecar::process::register(metrics.registry())
         .and_then(|()| spans.counters().register(metrics.registry()));
     registered.map_err(|error| Error::Telemetry(error.to_string()))?;
+
+    let listeners = listeners(&config, &metrics, &readiness)?;
 
     // Every socket is bound before any is served: a proxy that cannot have all of them does not start.
     let bound = config
@@ -131,7 +137,6 @@ async fn control(
     let exporting = export::spawn(settings, spans.clone(), recent, exporter);
 
     let rules = Arc::new(ArcSwap::new(config.rules.clone()));
-    let listeners = listeners(&config, &metrics, &readiness);
     let shared = Arc::new(Shared {
         deliveries: Deliveries::new(
             config.limits.max_deliveries,
@@ -153,7 +158,17 @@ async fn control(
 
     let mut tasks = tokio::task::JoinSet::new();
     for upstream in distinct(&listeners) {
+        if let Some(files) = upstream.tls().map(Connector::files) {
+            tasks.spawn(async move { files.watch().await });
+        }
         tasks.spawn(async move { upstream.watch().await });
+    }
+    for tls in listeners
+        .iter()
+        .filter_map(|listener| listener.tls.as_ref())
+    {
+        let files = tls.files();
+        tasks.spawn(async move { files.watch().await });
     }
     tasks.spawn(expire(shared.clone()));
     let admin = tokio::spawn(admin.serve());
@@ -210,34 +225,53 @@ async fn stop(
         .await;
 }
 
-fn listeners(config: &Config, metrics: &Metrics, readiness: &Readiness) -> Vec<Arc<Listener>> {
-    let mut upstreams: Vec<(Address, Arc<Upstream>)> = Vec::new();
+fn listeners(
+    config: &Config,
+    metrics: &Metrics,
+    readiness: &Readiness,
+) -> Result<Vec<Arc<Listener>>, FileError> {
+    let mut upstreams: Vec<(&config::Listener, Arc<Upstream>)> = Vec::new();
     config
         .listeners
         .iter()
         .map(|listener| {
             let address = &listener.upstream.address;
-            let known = upstreams
-                .iter()
-                .find(|(known, _)| known == address)
-                .map(|(_, upstream)| upstream.clone());
-            let upstream = known.unwrap_or_else(|| {
-                let number = u16::try_from(upstreams.len()).unwrap_or(u16::MAX);
-                let gauge = metrics.upstream_up(&address.to_string());
-                let upstream = Arc::new(Upstream::new(
-                    number,
-                    address.clone(),
-                    readiness.clone(),
-                    gauge,
-                ));
-                upstreams.push((address.clone(), upstream.clone()));
-                upstream
+            let known = upstreams.iter().find(|(known, _)| {
+                known.upstream == listener.upstream && known.upstream_tls == listener.upstream_tls
             });
+            let upstream = match known {
+                Some((_, upstream)) => upstream.clone(),
+                None => {
+                    // One server is one server, however it is reached: a message may be read here and settled there.
+                    let same = config.listeners.iter();
+                    let number = same.take_while(|l| l.upstream.address != *address).count();
+                    let mut name = match listener.upstream.tls {
+                        true => listener.upstream.to_string(),
+                        false => address.to_string(),
+                    };
+                    let reached =
+                        |(l, _): &&(&config::Listener, _)| l.upstream == listener.upstream;
+                    let times = upstreams.iter().filter(reached).count();
+                    if times > 0 {
+                        name = format!("{name} #{}", times + 1);
+                    }
+                    let upstream = Arc::new(Upstream::new(
+                        u16::try_from(number).unwrap_or(u16::MAX),
+                        address.clone(),
+                        tls::connector(listener)?,
+                        name.clone(),
+                        readiness.clone(),
+                        metrics.upstream_up(&name),
+                    ));
+                    upstreams.push((listener, upstream.clone()));
+                    upstream
+                }
+            };
             let (server_address, server_port) = match address {
                 Address::Tcp { host, port } => (host.clone(), Some(*port)),
                 Address::Unix(path) => (path.to_string_lossy().into(), None),
             };
-            Arc::new(Listener {
+            Ok(Arc::new(Listener {
                 endpoint: Arc::new(Endpoint {
                     service_name: listener
                         .service_name
@@ -250,7 +284,9 @@ fn listeners(config: &Config, metrics: &Metrics, readiness: &Readiness) -> Vec<A
                 infer_parent: listener.infer_parent,
                 inference: Default::default(),
                 upstream,
-            })
+                tls: listener.tls.as_ref().map(tls::Acceptor::new).transpose()?,
+                handshakes_fail: AtomicBool::new(false),
+            }))
         })
         .collect()
 }

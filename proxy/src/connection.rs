@@ -282,7 +282,7 @@ impl Pump {
             self.pending = Vec::new();
             self.written = 0;
         }
-        Poll::Ready(Ok(()))
+        to.poll_flush(task)
     }
 
     /// Reads once, has the bytes understood, and writes what may be written.

@@ -55,7 +55,14 @@ impl World {
         let metrics = Arc::new(Metrics::new(config.limits.max_metric_names));
         let address = Address::tcp("redis.internal", 6379);
         let gauge = metrics.upstream_up("redis.internal:6379");
-        let upstream = Upstream::new(0, address, Readiness::new(), gauge);
+        let upstream = Upstream::new(
+            0,
+            address,
+            None,
+            "redis.internal:6379".to_owned(),
+            Readiness::new(),
+            gauge,
+        );
         upstream.set_open(true);
         let shared = Shared {
             deliveries: Deliveries::new(
@@ -82,6 +89,8 @@ impl World {
                 infer_parent,
                 inference: Default::default(),
                 upstream: Arc::new(upstream),
+                tls: None,
+                handshakes_fail: Default::default(),
             }),
         }
     }
