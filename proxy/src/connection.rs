@@ -167,6 +167,7 @@ impl Connection {
                         .or_else(ignore_not_connected)
                         .map_err(Error::of(Side::Server))?;
                     up.end = End::Told;
+                    return Poll::Ready(Ok(()));
                 }
                 End::Told => return Poll::Ready(Ok(())),
             }
@@ -218,6 +219,7 @@ impl Connection {
                         .or_else(ignore_not_connected)
                         .map_err(Error::of(Side::Client))?;
                     down.end = End::Told;
+                    return Poll::Ready(Ok(()));
                 }
                 End::Told => return Poll::Ready(Ok(())),
             }

@@ -2,7 +2,7 @@
 //!
 //! In the order a test meets them: [`server`] (Redis and Valkey), [`otlp`] (a receiver of spans inside the test) or [`jaeger`]
 //! (the real one), [`proxy`] (the binary under test), [`resp`] (a client that sees bytes). Below them: [`process`], [`port`],
-//! [`parts`], [`address`], [`http`], [`wait`].
+//! [`parts`], [`address`], [`http`], [`tls`], [`wait`].
 //!
 //! Everything is synchronous, and whatever serves runs outside the test's own thread, so that it is used alike from a plain
 //! `#[test]` and from an async one. Whatever a test starts ends with the value that stands for it, and with the test process.
@@ -19,4 +19,5 @@ pub mod process;
 pub mod proxy;
 pub mod resp;
 pub mod server;
+pub mod tls;
 pub mod wait;
