@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use opentelemetry_sdk::Resource;
 use tars_sidecar::admin::{Admin, Parts};
 use tars_sidecar::drain::Drain;
-use tars_sidecar::listen::{BindError, Listener as Bound};
+use tars_sidecar::listen::{BindError, Inherited, Listener as Bound};
 use tars_sidecar::logging::LogLevel;
 use tars_sidecar::otlp;
 use tars_sidecar::readiness::Readiness;
@@ -36,6 +36,10 @@ use crate::worker::{Listener, Shared, Worker, now};
 
 /// How often deliveries are looked through for those that are too old.
 const EXPIRE_EVERY: Duration = Duration::from_millis(250);
+
+/// How long after the beginning of a drain a connection is kept whose client has not said anything yet: it was accepted
+/// a moment ago, and its first command is on the way.
+const FIRST_COMMAND: Duration = Duration::from_secs(1);
 
 /// What remains of the drain for spans when connections have used all of it.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,12 +71,15 @@ pub fn run(
     env: impl Fn(&str) -> Option<String>,
     reload: impl Fn(&Config) -> Result<Reloaded, ConfigError>,
 ) -> Result<(), Error> {
+    // Before there are other threads: it changes the environment.
+    let inherited = Inherited::from_env()?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(control(config, log_level, env, reload))
+    runtime.block_on(control(config, inherited, log_level, env, reload))
 }
 
 async fn control(
     config: Config,
+    mut inherited: Inherited,
     log_level: LogLevel,
     env: impl Fn(&str) -> Option<String>,
     reload: impl Fn(&Config) -> Result<Reloaded, ConfigError>,
@@ -92,7 +99,7 @@ async fn control(
     let bound = config
         .listeners
         .iter()
-        .map(|listener| Bound::bind(&listener.listen))
+        .map(|listener| inherited.bind(&listener.listen))
         .collect::<Result<Vec<_>, _>>()?;
     let addresses: Vec<String> = bound
         .iter()
@@ -117,7 +124,10 @@ async fn control(
     ))
     .list("/traces", "recent traces, live")
     .list("/config", "what is in force")
-    .bind(&config.admin)?;
+    .on(inherited.bind(&config.admin)?);
+    for address in inherited.unused() {
+        tracing::warn!(%address, "LISTEN_FDS brought a socket that no listener is configured for; nobody answers there");
+    }
     let admin_address = admin.local_addr()?;
 
     let otlp =
@@ -332,6 +342,9 @@ fn spawn_workers(
                     local.block_on(&runtime, async {
                         shared.drain.started().await;
                         worker.wake_all();
+                        // If all are gone before, so much the better.
+                        let _ = timeout(FIRST_COMMAND, shared.drain.finished()).await;
+                        worker.close_silent();
                         shared.drain.finished().await;
                     });
                 })

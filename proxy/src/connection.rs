@@ -92,6 +92,8 @@ pub struct Connection {
     up: Pump,
     down: Pump,
     telemetry: Telemetry,
+    /// Whether the client has sent anything.
+    spoken: bool,
     _connected: Connected,
 }
 
@@ -139,6 +141,7 @@ impl Connection {
                 },
                 waker: None,
             },
+            spoken: false,
             _connected: connected,
         }
     }
@@ -149,6 +152,7 @@ impl Connection {
             client,
             server,
             up,
+            spoken,
             telemetry:
                 Telemetry {
                     requests,
@@ -183,6 +187,7 @@ impl Connection {
                     cx.inflight.push(Op::Raw(reason));
                 }
             }))?;
+            *spoken = true;
             let metrics = &cx.worker.shared.metrics;
             pumped.count(&metrics.bytes_up, &metrics.added_up);
         }
@@ -387,7 +392,13 @@ impl Future for Connection {
             }
             (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
-            _ if worker.is_draining() && this.is_at_rest() => Poll::Ready(Ok(())),
+            _ if worker.is_draining() && this.is_at_rest() => {
+                if this.spoken || !worker.keeps_silent() {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                }
+            }
             _ => Poll::Pending,
         }
     }

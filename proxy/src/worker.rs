@@ -73,6 +73,7 @@ pub struct Worker {
     finished: RefCell<Vec<Span>>,
     wakers: RefCell<Wakers>,
     next_connection: Cell<u64>,
+    keeps_silent: Cell<bool>,
 }
 
 impl Worker {
@@ -85,6 +86,7 @@ impl Worker {
             finished: RefCell::default(),
             wakers: RefCell::default(),
             next_connection: Cell::new((number as u64) << 48),
+            keeps_silent: Cell::new(true),
             shared,
         }
     }
@@ -121,6 +123,18 @@ impl Worker {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.shared.drain.is_draining()
+    }
+
+    /// Whether a connection on which nothing has been said yet outlives the beginning of the drain.
+    #[must_use]
+    pub fn keeps_silent(&self) -> bool {
+        self.keeps_silent.get()
+    }
+
+    /// Ends the connections on which nothing has been said during the drain either.
+    pub fn close_silent(&self) {
+        self.keeps_silent.set(false);
+        self.wake_all();
     }
 
     /// Registers a connection to be woken by [`wake_all`](Self::wake_all).
