@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use tars_tests::address::Address;
+use tars_tests::process::Signal;
 use tars_tests::proxy::Proxy;
-use tars_tests::resp::Client;
+use tars_tests::resp::{Client, End};
 use tars_tests::server::Server;
 use tars_tests::wait;
 
@@ -117,4 +118,21 @@ fn a_descriptor_that_is_no_socket_stops_the_start() {
         proxy.stderr(),
         "LISTEN_FDS: descriptor 3 is no stream socket, of TCP or Unix; hand over listening sockets alone\n"
     );
+}
+
+#[test]
+fn a_drain_serves_the_first_command_of_a_client_that_has_just_connected() {
+    let server = Server::redis70();
+    let mut proxy = Proxy::to(&server).start();
+    let (mut fresh, mut used, mut silent) = (proxy.connect(), proxy.connect(), proxy.connect());
+    assert_eq!(used.call(&["PING"]), "+PONG\r\n");
+    proxy.wait_metric("tars_proxy_connections", &[], |open| open == 3.0);
+    proxy.signal(Signal::TERM);
+    // Between commands: closed at once. The others are there still.
+    assert_eq!(used.read_until_closed(), (Vec::new(), End::Closed));
+    assert_eq!(fresh.call(&["PING"]), "+PONG\r\n");
+    assert_eq!(fresh.read_until_closed(), (Vec::new(), End::Closed));
+    assert_eq!(silent.read_until_closed(), (Vec::new(), End::Closed));
+    drop((fresh, used, silent));
+    assert!(proxy.wait_exit(wait::PATIENCE).success());
 }
