@@ -6,14 +6,14 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tars_sidecar::admin::{Admin, Parts};
 use tars_sidecar::drain::Drain;
-use tars_sidecar::listen::{BindError, Listener as Bound};
+use tars_sidecar::listen::{BindError, Inherited, Listener as Bound};
 use tars_sidecar::logging::LogLevel;
 use tars_sidecar::otlp;
 use tars_sidecar::readiness::Readiness;
@@ -22,10 +22,11 @@ use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::config::{Address, Config, ConfigError, Reloaded};
+use crate::config::{self, Address, Config, ConfigError, Reloaded};
 use crate::deliveries::Deliveries;
 use crate::listener::{Acceptor, serve};
 use crate::metrics::Metrics;
+use crate::tls::{self, Connector, FileError};
 use crate::trace::export::{self, SpanQueue};
 use crate::trace::recent::{self, Recent};
 use crate::trace::span::Endpoint;
@@ -47,6 +48,9 @@ pub enum Error {
     /// An address is not to be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A file of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] FileError),
     /// An `OTEL_*` variable cannot be used.
     #[error("{0}")]
     Telemetry(String),
@@ -65,8 +69,10 @@ pub fn run(
     env: impl Fn(&str) -> Option<String>,
     reload: impl Fn(&Config) -> Result<Reloaded, ConfigError>,
 ) -> Result<(), Error> {
+    // Before there are other threads: it changes the environment.
+    let inherited = Inherited::from_env()?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(control(config, log_level, env, reload))
+    runtime.block_on(control(config, inherited, log_level, env, reload))
 }
 
 /// Whether `run` could use the `OTEL_*` variables that it needs.
@@ -83,6 +89,7 @@ pub fn check_telemetry(env: impl Fn(&str) -> Option<String>) -> Result<(), Error
 
 async fn control(
     config: Config,
+    mut inherited: Inherited,
     log_level: LogLevel,
     env: impl Fn(&str) -> Option<String>,
     reload: impl Fn(&Config) -> Result<Reloaded, ConfigError>,
@@ -96,11 +103,13 @@ async fn control(
         .and_then(|()| spans.counters().register(metrics.registry()));
     registered.map_err(|error| Error::Telemetry(error.to_string()))?;
 
+    let listeners = listeners(&config, &metrics, &readiness)?;
+
     // Every socket is bound before any is served: a proxy that cannot have all of them does not start.
     let bound = config
         .listeners
         .iter()
-        .map(|listener| Bound::bind(&listener.listen))
+        .map(|listener| inherited.bind(&listener.listen))
         .collect::<Result<Vec<_>, _>>()?;
     let addresses: Vec<String> = bound
         .iter()
@@ -126,7 +135,10 @@ async fn control(
     ))
     .list("/traces", "recent traces, live")
     .list("/config", "what is in force")
-    .bind(&config.admin)?;
+    .on(inherited.bind(&config.admin)?);
+    for address in inherited.unused() {
+        tracing::warn!(%address, "LISTEN_FDS brought a socket that no listener is configured for; nobody answers there");
+    }
     let admin_address = admin.local_addr()?;
 
     let otlp =
@@ -140,7 +152,6 @@ async fn control(
     let exporting = export::spawn(settings, spans.clone(), recent, exporter);
 
     let rules = Arc::new(ArcSwap::new(config.rules.clone()));
-    let listeners = listeners(&config, &metrics, &readiness);
     let shared = Arc::new(Shared {
         deliveries: Deliveries::new(
             config.limits.max_deliveries,
@@ -162,7 +173,17 @@ async fn control(
 
     let mut tasks = tokio::task::JoinSet::new();
     for upstream in distinct(&listeners) {
+        if let Some(files) = upstream.tls().map(Connector::files) {
+            tasks.spawn(async move { files.watch().await });
+        }
         tasks.spawn(async move { upstream.watch().await });
+    }
+    for tls in listeners
+        .iter()
+        .filter_map(|listener| listener.tls.as_ref())
+    {
+        let files = tls.files();
+        tasks.spawn(async move { files.watch().await });
     }
     tasks.spawn(expire(shared.clone()));
     let admin = tokio::spawn(admin.serve());
@@ -215,34 +236,53 @@ async fn stop(
         .await;
 }
 
-fn listeners(config: &Config, metrics: &Metrics, readiness: &Readiness) -> Vec<Arc<Listener>> {
-    let mut upstreams: Vec<(Address, Arc<Upstream>)> = Vec::new();
+fn listeners(
+    config: &Config,
+    metrics: &Metrics,
+    readiness: &Readiness,
+) -> Result<Vec<Arc<Listener>>, FileError> {
+    let mut upstreams: Vec<(&config::Listener, Arc<Upstream>)> = Vec::new();
     config
         .listeners
         .iter()
         .map(|listener| {
             let address = &listener.upstream.address;
-            let known = upstreams
-                .iter()
-                .find(|(known, _)| known == address)
-                .map(|(_, upstream)| upstream.clone());
-            let upstream = known.unwrap_or_else(|| {
-                let number = u16::try_from(upstreams.len()).unwrap_or(u16::MAX);
-                let gauge = metrics.upstream_up(&address.to_string());
-                let upstream = Arc::new(Upstream::new(
-                    number,
-                    address.clone(),
-                    readiness.clone(),
-                    gauge,
-                ));
-                upstreams.push((address.clone(), upstream.clone()));
-                upstream
+            let known = upstreams.iter().find(|(known, _)| {
+                known.upstream == listener.upstream && known.upstream_tls == listener.upstream_tls
             });
+            let upstream = match known {
+                Some((_, upstream)) => upstream.clone(),
+                None => {
+                    // One server is one server, however it is reached: a message may be read here and settled there.
+                    let same = config.listeners.iter();
+                    let number = same.take_while(|l| l.upstream.address != *address).count();
+                    let mut name = match listener.upstream.tls {
+                        true => listener.upstream.to_string(),
+                        false => address.to_string(),
+                    };
+                    let reached =
+                        |(l, _): &&(&config::Listener, _)| l.upstream == listener.upstream;
+                    let times = upstreams.iter().filter(reached).count();
+                    if times > 0 {
+                        name = format!("{name} #{}", times + 1);
+                    }
+                    let upstream = Arc::new(Upstream::new(
+                        u16::try_from(number).unwrap_or(u16::MAX),
+                        address.clone(),
+                        tls::connector(listener)?,
+                        name.clone(),
+                        readiness.clone(),
+                        metrics.upstream_up(&name),
+                    ));
+                    upstreams.push((listener, upstream.clone()));
+                    upstream
+                }
+            };
             let (server_address, server_port) = match address {
                 Address::Tcp { host, port } => (host.clone(), Some(*port)),
                 Address::Unix(path) => (path.to_string_lossy().into(), None),
             };
-            Arc::new(Listener {
+            Ok(Arc::new(Listener {
                 endpoint: Arc::new(Endpoint {
                     service_name: listener
                         .service_name
@@ -255,7 +295,9 @@ fn listeners(config: &Config, metrics: &Metrics, readiness: &Readiness) -> Vec<A
                 infer_parent: listener.infer_parent,
                 inference: Default::default(),
                 upstream,
-            })
+                tls: listener.tls.as_ref().map(tls::Acceptor::new).transpose()?,
+                handshakes_fail: AtomicBool::new(false),
+            }))
         })
         .collect()
 }

@@ -4,9 +4,9 @@
 //! Every setting has one name and is written in three ways: `--drain-timeout`, `TARS_DRAIN_TIMEOUT`, `drain_timeout =`. Only
 //! tables (`[[listener]]` beyond the first, `[[stream]]` beyond `deliver` and `sample`) need the file. An empty variable is as
 //! none. How the sources meet:
-//! - `--listen`, `--upstream`, `--service-name` and `--infer-parent` go over what the file's only `[[listener]]` says. Where the
-//!   file has several, the last three hold for all of them, unless the file gives them different values: that, and `--listen`,
-//!   is an error, as somebody's data would go to the wrong server.
+//! - Flags of keys of `[[listener]]` go over what the file's only `[[listener]]` says. Where the file has several, all but
+//!   `--listen` hold for all of them, unless the file gives them different values: that, and `--listen`, is an error, as
+//!   somebody's data would go to the wrong server.
 //! - `--deliver` and `--sample` go over that one setting of whatever `[[stream]]` matches a key; of several, the first match.
 //! - `OTEL_TRACES_SAMPLER` and its `_ARG` decide for streams without a ratio; `OTEL_SERVICE_NAME`, or `service.name` in
 //!   `OTEL_RESOURCE_ATTRIBUTES`, names the service of listeners without a name.
@@ -74,10 +74,38 @@ pub struct Listener {
     pub listen: Address,
     /// Where their commands go.
     pub upstream: Upstream,
+    /// How the server is reached over TLS, if it is.
+    pub upstream_tls: UpstreamTls,
+    /// TLS from clients.
+    pub tls: Option<ListenerTls>,
     /// `service.name` of the clients' spans; none: [`Config::service_name`].
     pub service_name: Option<Arc<str>>,
     /// Whether an XADD without a context may take the message being handled as its parent.
     pub infer_parent: InferParent,
+}
+
+/// TLS to a server: PEM files, read again when they change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// Who may have signed its certificate; none: those whom the system trusts.
+    pub ca: Option<PathBuf>,
+    /// What is shown to it; with [`key`](Self::key), or neither.
+    pub cert: Option<PathBuf>,
+    /// The private key of [`cert`](Self::cert).
+    pub key: Option<PathBuf>,
+    /// The name in its certificate, and in SNI; none: the host of the URL.
+    pub server_name: Option<Arc<str>>,
+}
+
+/// TLS from clients: PEM files, read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// What is shown to them.
+    pub cert: PathBuf,
+    /// The private key of [`cert`](Self::cert).
+    pub key: PathBuf,
+    /// Who must have signed theirs; none: they need not have any.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// `infer_parent`.
@@ -166,6 +194,8 @@ impl Default for Listener {
                 address: Address::tcp("127.0.0.1", 6379),
                 tls: false,
             },
+            upstream_tls: UpstreamTls::default(),
+            tls: None,
             service_name: None,
             infer_parent: InferParent::Off,
         }

@@ -34,6 +34,10 @@ const TIMED_EVERY: u32 = 64;
 /// blocking command spoke last himself.
 const RAW_QUIET: Duration = Duration::from_secs(1);
 
+/// How long after the beginning of a drain a connection is kept whose client has not said anything yet: it was accepted
+/// a moment ago, and its first command is on the way.
+const FIRST_COMMAND: Duration = Duration::from_secs(1);
+
 /// Buffers of a thread: a task uses them between a read and the write that follows, and never across an await.
 struct Buffers {
     read: Box<[u8]>,
@@ -97,6 +101,8 @@ pub struct Connection {
     down: Pump,
     telemetry: Telemetry,
     quiet: Quiet,
+    /// Whether the client has sent anything.
+    spoken: bool,
     _connected: Connected,
 }
 
@@ -152,6 +158,7 @@ impl Connection {
                 waker: None,
             },
             quiet: Quiet::default(),
+            spoken: false,
             _connected: connected,
         }
     }
@@ -162,6 +169,7 @@ impl Connection {
             client,
             server,
             up,
+            spoken,
             telemetry:
                 Telemetry {
                     requests,
@@ -181,6 +189,7 @@ impl Connection {
                         .or_else(ignore_not_connected)
                         .map_err(Error::of(Side::Server))?;
                     up.end = End::Told;
+                    return Poll::Ready(Ok(()));
                 }
                 End::Told => return Poll::Ready(Ok(())),
             }
@@ -198,6 +207,7 @@ impl Connection {
                     cx.inflight.push(Op::Raw(reason));
                 }
             }))?;
+            *spoken = true;
             let metrics = &cx.worker.shared.metrics;
             pumped.count(&metrics.bytes_up, &metrics.added_up);
             *quiet = Quiet {
@@ -239,6 +249,7 @@ impl Connection {
                         .or_else(ignore_not_connected)
                         .map_err(Error::of(Side::Client))?;
                     down.end = End::Told;
+                    return Poll::Ready(Ok(()));
                 }
                 End::Told => return Poll::Ready(Ok(())),
             }
@@ -317,7 +328,7 @@ impl Pump {
             self.pending = Vec::new();
             self.written = 0;
         }
-        Poll::Ready(Ok(()))
+        to.poll_flush(task)
     }
 
     /// Reads once, has the bytes understood, and writes what may be written.
@@ -421,8 +432,8 @@ impl Future for Connection {
             (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
             _ if worker.is_draining() => {
-                this.quiet.since.get_or_insert_with(Instant::now);
-                if this.is_at_rest() {
+                let since = *this.quiet.since.get_or_insert_with(Instant::now);
+                if this.is_at_rest() && (this.spoken || since.elapsed() >= FIRST_COMMAND) {
                     Poll::Ready(Ok(()))
                 } else {
                     Poll::Pending

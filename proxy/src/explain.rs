@@ -12,7 +12,10 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Config, ConfigError, Environment, Flags, StreamSettings, Upstream};
+use crate::config::{
+    self, Config, ConfigError, Environment, Flags, Listener, StreamSettings, UpstreamTls,
+};
+use crate::tls;
 use decide::{Decision, Reason};
 use report::{CommandLine, CommandReport, StreamLine, StreamReport};
 
@@ -52,9 +55,16 @@ pub fn run(
     err: &mut impl Write,
 ) -> io::Result<u8> {
     // Here the flag names the server to look at, whatever the listeners stand for.
-    let own = Flags {
-        upstream: None,
-        ..flags.clone()
+    let own = match flags.upstream {
+        None => flags.clone(),
+        Some(_) => Flags {
+            upstream: None,
+            upstream_ca: None,
+            upstream_cert: None,
+            upstream_key: None,
+            upstream_server_name: None,
+            ..flags.clone()
+        },
     };
     let config = match config::load(&own, env) {
         Ok((config, _)) => config,
@@ -70,25 +80,25 @@ pub fn run(
             Err(error) => return writeln!(err, "{error}").map(|()| 1),
         }
     } else {
-        let upstream = match flags
-            .upstream
-            .as_deref()
-            .map(|url| url.parse().and_then(Upstream::without_tls))
-        {
-            Some(Ok(upstream)) => upstream,
+        let mut server = config.listeners.first().cloned().unwrap_or_default();
+        match flags.upstream.as_deref().map(str::parse) {
+            Some(Ok(upstream)) => {
+                let path = |path: &Option<String>| path.as_ref().map(PathBuf::from);
+                server.upstream = upstream;
+                server.upstream_tls = UpstreamTls {
+                    ca: path(&flags.upstream_ca),
+                    cert: path(&flags.upstream_cert),
+                    key: path(&flags.upstream_key),
+                    server_name: flags.upstream_server_name.as_deref().map(Into::into),
+                };
+            }
             Some(Err(error)) => {
                 return writeln!(err, "--upstream: {error}").map(|()| ConfigError::EXIT_CODE);
             }
-            None => {
-                config
-                    .listeners
-                    .first()
-                    .cloned()
-                    .unwrap_or_default()
-                    .upstream
-            }
-        };
-        match explain_streams(args, &upstream, env.get("REDISCLI_AUTH"), &config) {
+            None => {}
+        }
+        let upstream = &server.upstream;
+        match explain_streams(args, &server, env.get("REDISCLI_AUTH"), &config) {
             Ok(report) => {
                 let complete = report.streams.iter().all(|line| line.error.is_none());
                 (report.show(args.json), complete)
@@ -158,11 +168,12 @@ fn explain_commands(input: &[u8], config: &Config) -> CommandReport {
 /// A line for each stream.
 fn explain_streams(
     args: &Args,
-    upstream: &Upstream,
+    server: &Listener,
     password: Option<&str>,
     config: &Config,
 ) -> Result<StreamReport, client::Error> {
-    let mut client = client::Client::connect(&upstream.address)?;
+    let mut client =
+        client::Client::connect(&server.upstream.address, tls::connector(server)?.as_ref())?;
     if let Some(password) = password {
         client.call(&[b"AUTH", password.as_bytes()])?;
     }
@@ -170,7 +181,7 @@ fn explain_streams(
         client.call(&[b"SELECT", args.db.to_string().as_bytes()])?;
     }
     let mut report = StreamReport {
-        upstream: upstream.to_string(),
+        upstream: server.upstream.to_string(),
         streams: Vec::new(),
     };
     for stream in &args.stream {

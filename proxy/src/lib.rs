@@ -12,7 +12,7 @@
 //! - [`infer`]: which message an XADD without a context may belong to
 //! - [`streams`]: what is known of a stream by its key
 //! - [`trace`]: contexts, spans, and where spans go
-//! - [`metrics`], [`error`], [`socket`], [`upstream`], [`worker`]: what the others use
+//! - [`metrics`], [`error`], [`socket`], [`tls`], [`upstream`], [`worker`]: what the others use
 
 pub mod app;
 pub mod chunk;
@@ -33,6 +33,7 @@ pub mod streams;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod testing;
+pub mod tls;
 pub mod trace;
 pub mod upstream;
 pub mod worker;

@@ -19,6 +19,9 @@ use crate::worker::{Listener, Shared, Worker};
 /// Out of file descriptors or memory: trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What a client's TLS handshake takes at most: one that never ends would hold a place for nothing.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// When a drain closes a connection, what the client has just sent is read and thrown away for at most so long: closing
 /// with unread bytes would be a reset, and could take replies with it that are still on their way.
 const LINGER: Duration = Duration::from_secs(1);
@@ -120,6 +123,18 @@ fn open(client: Socket, listener: &Arc<Listener>, worker: &Rc<Worker>) {
     let (listener, worker) = (listener.clone(), worker.clone());
     tokio::task::spawn_local(async move {
         let _kept = (place, guard);
+        let client = match Box::pin(shake_hands(client, &listener)).await {
+            Ok(client) => client,
+            // A probe that looks whether the port is open.
+            Err(error) if is_gone(&error) => return,
+            Err(error) => {
+                worker.shared.metrics.error("client");
+                if !listener.handshakes_fail.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "a client's TLS handshake failed; further failures are not logged until one succeeds");
+                }
+                return;
+            }
+        };
         // Boxed: connecting takes more room than a connection, and is over soon.
         let connected = Box::pin(listener.upstream.connect()).await;
         let (server, connected) = match connected {
@@ -145,6 +160,31 @@ fn open(client: Socket, listener: &Arc<Listener>, worker: &Rc<Worker>) {
             let _ = timeout(LINGER, Box::pin(linger(client))).await;
         }
     });
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected
+    )
+}
+
+/// Begins TLS with a client, if its listener has it.
+async fn shake_hands(client: Socket, listener: &Listener) -> io::Result<Socket> {
+    let (tls, stream) = match (&listener.tls, client) {
+        (Some(tls), Socket::Tcp(stream)) => (tls, stream),
+        (_, client) => return Ok(client),
+    };
+    let peer = stream.peer_addr()?;
+    let of_peer =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", peer.ip()));
+    let client = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream))
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not go on"))
+        .and_then(|accepted| accepted)
+        .map_err(of_peer)?;
+    listener.handshakes_fail.store(false, Ordering::Relaxed);
+    Ok(client)
 }
 
 /// Says that no more comes, and reads until the client is gone.

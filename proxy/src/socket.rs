@@ -1,4 +1,4 @@
-//! A connected stream of either kind, polled without boxing.
+//! A connected stream of any kind, polled without boxing where there is no TLS.
 
 use std::io;
 use std::pin::Pin;
@@ -9,6 +9,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
 
 /// Redis looks after its clients like this (`tcp-keepalive 300`, `anetKeepAlive`): a peer that vanished without a word
 /// is noticed, by the proxy as it would have been without it.
@@ -24,6 +25,8 @@ pub enum Socket {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+    /// TLS over TCP. Boxed: its state takes a kilobyte and more.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl From<UnixStream> for Socket {
@@ -43,6 +46,12 @@ impl Socket {
         Ok(Self::Tcp(stream))
     }
 
+    /// A TCP connection that was set up as [`tcp`](Self::tcp) does, after the handshake.
+    #[must_use]
+    pub fn tls(stream: TlsStream<TcpStream>) -> Self {
+        Self::Tls(Box::new(stream))
+    }
+
     /// Reads what there is.
     ///
     /// # Errors
@@ -53,6 +62,13 @@ impl Socket {
         let read = match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            Self::Tls(stream) => match Pin::new(stream.as_mut()).poll_read(cx, &mut buf) {
+                // Many a client closes without saying so in TLS. Redis takes it for an end, and RESP tells what was cut off.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Poll::Ready(Ok(()))
+                }
+                read => read,
+            },
         };
         read.map_ok(|()| buf.filled().len())
     }
@@ -66,10 +82,23 @@ impl Socket {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         }
     }
 
-    /// Says that no more bytes will come.
+    /// Sends what was taken and is still held: TLS makes records, and the last one may have found no room.
+    ///
+    /// # Errors
+    /// Those of `write(2)`.
+    #[inline]
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    /// Says that no more bytes will come; in TLS too, by `close_notify`.
     ///
     /// # Errors
     /// Those of `shutdown(2)`.
@@ -77,14 +106,21 @@ impl Socket {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
 
     /// Makes the coming close a reset: what the other side did to us, or a refusal.
     pub fn reset_on_close(&self) {
-        if let Self::Tcp(stream) = self {
-            // A socket that is already dead cannot be told, and need not be.
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-        }
+        let stream = match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Unix(_) => return,
+        };
+        // A socket that is already dead cannot be told, and need not be.
+        let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,8 +58,9 @@ impl World {
     /// The same before a server that may be there.
     pub fn before(server: Address, config: Config, infer_parent: InferParent) -> Self {
         let metrics = Arc::new(Metrics::new(config.limits.max_metric_names));
-        let gauge = metrics.upstream_up(&server.to_string());
-        let upstream = Upstream::new(0, server, Readiness::new(), gauge);
+        let name = server.to_string();
+        let gauge = metrics.upstream_up(&name);
+        let upstream = Upstream::new(0, server, None, name, Readiness::new(), gauge);
         upstream.set_open(true);
         let shared = Shared {
             deliveries: Deliveries::new(
@@ -86,6 +87,8 @@ impl World {
                 infer_parent,
                 inference: Default::default(),
                 upstream: Arc::new(upstream),
+                tls: None,
+                handshakes_fail: Default::default(),
             }),
         }
     }

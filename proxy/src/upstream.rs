@@ -1,17 +1,19 @@
 //! The server behind a listener: how to reach it, and whether it can be reached.
 
+use std::future::{Future, poll_fn};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus::IntGauge;
 use tars_sidecar::readiness::Readiness;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use crate::config::Address;
 use crate::socket::Socket;
+use crate::tls::{self, Connector};
 
 /// How often a server that is up, and that no connection leads to, is tried.
 const CHECK_UP: Duration = Duration::from_secs(5);
@@ -19,16 +21,26 @@ const CHECK_UP: Duration = Duration::from_secs(5);
 const CHECK_DOWN: Duration = Duration::from_millis(250);
 /// What a server that is up takes at most to accept and answer a PING: longer, and it is not ready for traffic.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// What a TLS handshake takes at most, for a client: a server that is busy with a slow script does not shake hands
+/// meanwhile, and one without TLS waits for the end of a line for ever.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 /// One server.
 pub struct Upstream {
     /// Its number among all.
     pub number: u16,
     address: Address,
+    tls: Option<Connector>,
+    /// As it is logged: `redis:6379`, `rediss://redis:6379`.
+    name: String,
     readiness: Readiness,
     condition: String,
     gauge: IntGauge,
     up: AtomicBool,
+    /// Whether the last check could connect and yet found that the server is of no use: connecting alone does not end that.
+    useless: AtomicBool,
     /// Whether the last that is known of it is that it takes commands without AUTH.
     open: AtomicBool,
     /// Whether an outage has been logged.
@@ -38,7 +50,7 @@ pub struct Upstream {
 
 /// Counts a connection to a server while it lives.
 pub struct Connected {
-    upstream: std::sync::Arc<Upstream>,
+    upstream: Arc<Upstream>,
 }
 
 impl Drop for Connected {
@@ -48,22 +60,38 @@ impl Drop for Connected {
 }
 
 impl Upstream {
-    /// A server of which nothing is known yet.
+    /// A server of which nothing is known yet. Its name is that of its condition in `/ready`.
     #[must_use]
-    pub fn new(number: u16, address: Address, readiness: Readiness, gauge: IntGauge) -> Self {
-        let condition = format!("upstream {address}");
+    pub fn new(
+        number: u16,
+        address: Address,
+        tls: Option<Connector>,
+        name: String,
+        readiness: Readiness,
+        gauge: IntGauge,
+    ) -> Self {
+        let condition = format!("upstream {name}");
         readiness.set(condition.clone(), Err("not reached yet".to_owned()));
         Self {
             number,
             address,
+            tls,
+            name,
             readiness,
             condition,
             gauge,
             up: AtomicBool::new(false),
+            useless: AtomicBool::new(false),
             open: AtomicBool::new(false),
             logged: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
         }
+    }
+
+    /// TLS to it, if it is reached so.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Connector> {
+        self.tls.as_ref()
     }
 
     /// Whether a new connection may send commands without AUTH, as far as is known.
@@ -81,11 +109,13 @@ impl Upstream {
     /// Opens a connection for a client.
     ///
     /// # Errors
-    /// Those of name resolution and of `connect(2)`.
-    pub async fn connect(self: &std::sync::Arc<Self>) -> io::Result<(Socket, Connected)> {
+    /// Those of name resolution, of `connect(2)` and of the TLS handshake.
+    pub async fn connect(self: &Arc<Self>) -> io::Result<(Socket, Connected)> {
         match self.dial().await {
             Ok(socket) => {
-                self.reached();
+                if !self.useless.load(Ordering::Relaxed) {
+                    self.reached();
+                }
                 self.connections.fetch_add(1, Ordering::Relaxed);
                 Ok((
                     socket,
@@ -102,6 +132,16 @@ impl Upstream {
     }
 
     async fn dial(&self) -> io::Result<Socket> {
+        let socket = self.dial_plain().await?;
+        match (&self.tls, socket) {
+            (Some(tls), Socket::Tcp(stream)) => {
+                within(HANDSHAKE_TIMEOUT, NO_HANDSHAKE, tls.connect(stream)).await
+            }
+            (_, socket) => Ok(socket),
+        }
+    }
+
+    async fn dial_plain(&self) -> io::Result<Socket> {
         match &self.address {
             Address::Tcp { host, port } => {
                 let stream = match self.address.as_socket_addr() {
@@ -119,7 +159,7 @@ impl Upstream {
             self.gauge.set(1);
             self.readiness.set(self.condition.clone(), Ok(()));
             if self.logged.swap(false, Ordering::Relaxed) {
-                tracing::info!(upstream = %self.address, "server is reachable again");
+                tracing::info!(upstream = %self.name, "server is reachable again");
             }
         }
     }
@@ -127,10 +167,10 @@ impl Upstream {
     fn lost(&self, error: &io::Error) {
         self.up.store(false, Ordering::Relaxed);
         self.gauge.set(0);
+        self.readiness
+            .set(self.condition.clone(), Err(error.to_string()));
         if !self.logged.swap(true, Ordering::Relaxed) {
-            self.readiness
-                .set(self.condition.clone(), Err(error.to_string()));
-            tracing::warn!(upstream = %self.address, %error, "server cannot be reached; its clients' connections are closed until it can");
+            tracing::warn!(upstream = %self.name, %error, "server cannot be reached; its clients' connections are closed until it can");
         }
     }
 
@@ -139,13 +179,9 @@ impl Upstream {
     pub async fn watch(&self) {
         loop {
             if self.connections.load(Ordering::Relaxed) == 0 || !self.up.load(Ordering::Relaxed) {
-                match timeout(CHECK_TIMEOUT, self.check()).await {
-                    Ok(Ok(())) => self.reached(),
-                    Ok(Err(error)) => self.lost(&error),
-                    Err(_) => self.lost(&io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        "no answer to PING within 2 s",
-                    )),
+                match self.check().await {
+                    Ok(()) => self.reached(),
+                    Err(error) => self.lost(&error),
                 }
             }
             sleep(if self.up.load(Ordering::Relaxed) {
@@ -158,24 +194,59 @@ impl Upstream {
     }
 
     /// Connects; and the first time after an outage asks whether commands are taken without AUTH. Later a connection is
-    /// enough: what is known is corrected by the answers that clients get, and no needless command shows up in MONITOR.
+    /// enough: what is known is corrected by the answers that clients get, and no needless command shows up in MONITOR. With
+    /// TLS it is not: what a server has against our certificate it says after the handshake.
     async fn check(&self) -> io::Result<()> {
-        let mut socket = self.dial().await?;
-        if self.up.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
-        let mut answer = [0; 64];
-        let read = match &mut socket {
-            Socket::Tcp(stream) => {
-                stream.write_all(PING).await?;
-                stream.read(&mut answer).await?
-            }
-            Socket::Unix(stream) => {
-                stream.write_all(PING).await?;
-                stream.read(&mut answer).await?
+        let socket = within(CHECK_TIMEOUT, NO_CONNECTION, self.dial_plain()).await;
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(error) => {
+                self.useless.store(false, Ordering::Relaxed);
+                return Err(error);
             }
         };
+        let used = match (&self.tls, socket) {
+            (None, _) if self.up.load(Ordering::Relaxed) => Ok(()),
+            (Some(tls), Socket::Tcp(stream)) => self.check_tls(tls, stream).await,
+            (_, socket) => self.check_plain(socket).await,
+        };
+        self.useless.store(used.is_err(), Ordering::Relaxed);
+        used
+    }
+
+    async fn check_plain(&self, socket: Socket) -> io::Result<()> {
+        let answered = within(CHECK_TIMEOUT, NO_ANSWER, self.ping(socket)).await;
+        match answered {
+            // A server that speaks TLS closes on what is none, some after an alert; one that does not would have answered.
+            Err(error) if error.kind() != io::ErrorKind::TimedOut && self.speaks_tls().await => {
+                Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the server speaks TLS, and was asked without; did you mean rediss://?",
+                ))
+            }
+            answered => answered,
+        }
+    }
+
+    async fn check_tls(&self, tls: &Connector, stream: TcpStream) -> io::Result<()> {
+        match within(CHECK_TIMEOUT, NO_HANDSHAKE, tls.connect(stream)).await {
+            Ok(socket) => within(CHECK_TIMEOUT, NO_ANSWER, self.ping(socket))
+                .await
+                .map_err(|error| tls.explain(error)),
+            // To Redis without TLS a handshake is the beginning of a line.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && self.speaks_plain().await => {
+                Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the server speaks no TLS, and was asked with it; did you mean redis://?",
+                ))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ping(&self, mut socket: Socket) -> io::Result<()> {
+        let mut answer = [0; 64];
+        let read = exchange(&mut socket, PING, &mut answer).await?;
         match answer.get(..read).unwrap_or_default() {
             [] => Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -191,8 +262,57 @@ impl Upstream {
             }
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "what answers there does not speak RESP: is it Redis, and without TLS?",
+                "what answers there does not speak RESP: is it Redis?",
             )),
         }
     }
+
+    async fn speaks_tls(&self) -> bool {
+        tls::is_record(&self.answer(&tls::client_hello()).await)
+    }
+
+    async fn speaks_plain(&self) -> bool {
+        matches!(self.answer(PING).await.first(), Some(b'+' | b'-'))
+    }
+
+    /// What a connection of its own, without TLS, is answered; nothing if it is not.
+    async fn answer(&self, question: &[u8]) -> Vec<u8> {
+        let asked = async {
+            let mut answer = vec![0; 64];
+            let mut socket = self.dial_plain().await?;
+            let read = exchange(&mut socket, question, &mut answer).await?;
+            answer.truncate(read);
+            Ok(answer)
+        };
+        within(CHECK_TIMEOUT, NO_ANSWER, asked)
+            .await
+            .unwrap_or_default()
+    }
+}
+
+const NO_CONNECTION: &str = "no connection";
+const NO_HANDSHAKE: &str = "no answer to the TLS handshake";
+const NO_ANSWER: &str = "no answer to PING";
+
+/// What is not done in time has failed.
+async fn within<T>(
+    limit: Duration,
+    what: &str,
+    done: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    timeout(limit, done).await.unwrap_or_else(|_| {
+        let text = format!("{what} within {} s", limit.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
+    })
+}
+
+/// Sends all of `question`, and reads once.
+async fn exchange(socket: &mut Socket, question: &[u8], answer: &mut [u8]) -> io::Result<usize> {
+    let mut rest = question;
+    while !rest.is_empty() {
+        let sent = poll_fn(|cx| socket.poll_write(cx, rest)).await?;
+        rest = rest.get(sent..).unwrap_or_default();
+    }
+    poll_fn(|cx| socket.poll_flush(cx)).await?;
+    poll_fn(|cx| socket.poll_read(cx, answer)).await
 }

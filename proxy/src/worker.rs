@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::task::Waker;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,6 +16,7 @@ use crate::infer;
 use crate::metrics::{Batched, Metrics};
 use crate::request::command::Kind;
 use crate::streams::Streams;
+use crate::tls::Acceptor;
 use crate::trace::export::SpanQueue;
 use crate::trace::span::{Endpoint, Span};
 use crate::upstream::Upstream;
@@ -48,6 +49,10 @@ pub struct Listener {
     pub inference: infer::Listener,
     /// The server.
     pub upstream: Arc<Upstream>,
+    /// TLS from its clients.
+    pub tls: Option<Acceptor>,
+    /// Whether the latest TLS handshake of a client failed, and was logged.
+    pub handshakes_fail: AtomicBool,
 }
 
 /// The connections of a thread, to be woken when the proxy drains.

@@ -135,9 +135,14 @@ impl Admin {
     /// # Errors
     /// When the address cannot be listened on.
     pub fn bind(self, address: &Address) -> Result<Bound, BindError> {
-        let listener = Listener::bind(address)?;
+        Listener::bind(address).map(|listener| self.on(listener))
+    }
+
+    /// On a socket that listens already; [`Bound::serve`] answers.
+    #[must_use]
+    pub fn on(self, listener: Listener) -> Bound {
         let drain = self.parts.drain.clone();
-        Ok(Bound::new(listener, self.into_router(), drain))
+        Bound::new(listener, self.into_router(), drain)
     }
 }
 

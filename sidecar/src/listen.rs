@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::TcpListener;
+use std::net::{TcpListener, ToSocketAddrs as _};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,11 @@ pub enum BindError {
         "cannot listen on {0}: there is a file of that name which is not a socket; it stays as it is"
     )]
     NotASocket(Address),
+    /// What came with the process.
+    #[error(
+        "LISTEN_FDS: descriptor {0} is no stream socket, of TCP or Unix; hand over listening sockets alone"
+    )]
+    Inherited(usize),
     /// Anything else.
     #[error("cannot listen on {0}: {1}")]
     Other(Address, #[source] io::Error),
@@ -79,13 +84,79 @@ impl Listener {
             Self::Unix(file) => Ok(Address::Unix(file.path.clone())),
         }
     }
+
+    /// Whether this is what `address` means.
+    fn is_at(&self, address: &Address) -> bool {
+        match (self, address) {
+            (Self::Tcp(listener), Address::Tcp { host, port }) => {
+                let (Ok(local), Ok(mut meant)) =
+                    (listener.local_addr(), (&**host, *port).to_socket_addrs())
+                else {
+                    return false;
+                };
+                meant.any(|meant| meant == local)
+            }
+            (Self::Unix(file), Address::Unix(path)) => file.path == *path,
+            _ => false,
+        }
+    }
 }
 
-/// A unix socket; its file goes with it.
+/// Listening sockets that the process was started with, as systemd's socket activation does it: descriptors from 3 on,
+/// `LISTEN_FDS` their number, `LISTEN_PID` whom they are for. Whoever started the process holds them too: when this process
+/// ends, those who connect wait for the next one instead of being refused.
+#[derive(Debug, Default)]
+pub struct Inherited(Vec<Listener>);
+
+impl Inherited {
+    /// Takes them, once: the variables are removed from the environment, which no other thread may read meanwhile.
+    ///
+    /// # Errors
+    /// When a descriptor is no listening socket.
+    pub fn from_env() -> Result<Self, BindError> {
+        /// The first descriptor after standard input, output and error.
+        const FIRST: usize = 3;
+        let mut given = listenfd::ListenFd::from_env();
+        let number = given.len();
+        let take = |index| {
+            let refused = |_| BindError::Inherited(FIRST + index);
+            if let Ok(Some(listener)) = given.take_tcp_listener(index) {
+                listener.set_nonblocking(true).map_err(refused)?;
+                return Ok(Listener::Tcp(listener));
+            }
+            match given.take_unix_listener(index) {
+                Ok(Some(listener)) => SocketFile::inherited(listener)
+                    .map(Listener::Unix)
+                    .map_err(refused),
+                _ => Err(BindError::Inherited(FIRST + index)),
+            }
+        };
+        (0..number).map(take).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The one at `address` if there is, else a new one.
+    ///
+    /// # Errors
+    /// As [`Listener::bind`].
+    pub fn bind(&mut self, address: &Address) -> Result<Listener, BindError> {
+        match self.0.iter().position(|given| given.is_at(address)) {
+            Some(index) => Ok(self.0.swap_remove(index)),
+            None => Listener::bind(address),
+        }
+    }
+
+    /// Those that nobody has asked for: who connects to them is never answered.
+    pub fn unused(&self) -> impl Iterator<Item = Address> {
+        self.0.iter().filter_map(|given| given.local_addr().ok())
+    }
+}
+
+/// A unix socket; its file goes with it, if it was made here.
 #[derive(Debug)]
 pub struct SocketFile {
     listener: UnixListener,
     path: PathBuf,
+    is_ours: bool,
 }
 
 impl SocketFile {
@@ -101,6 +172,17 @@ impl SocketFile {
         Ok(Self {
             listener,
             path: path.to_owned(),
+            is_ours: true,
+        })
+    }
+
+    fn inherited(listener: UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok(Self {
+            listener,
+            path: address.as_pathname().unwrap_or(Path::new("")).to_owned(),
+            is_ours: false,
         })
     }
 
@@ -112,6 +194,9 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if !self.is_ours {
+            return;
+        }
         // Gone already, or the folder is: nothing that could be done about it at the end of a process.
         let _ = fs::remove_file(&self.path);
     }
@@ -192,5 +277,40 @@ mod tests {
             Err(BindError::NotASocket(_))
         ));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn an_inherited_socket_is_used_by_its_address_and_its_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("listen.sock");
+        let held = (
+            TcpListener::bind("127.0.0.1:0").unwrap(),
+            UnixListener::bind(&path).unwrap(),
+        );
+        let tcp = held.0.local_addr().unwrap();
+        let mut inherited = Inherited(vec![
+            Listener::Tcp(held.0.try_clone().unwrap()),
+            Listener::Unix(SocketFile::inherited(held.1.try_clone().unwrap()).unwrap()),
+        ]);
+        let (named, unix) = (
+            Address::tcp("localhost", tcp.port()),
+            Address::Unix(path.clone()),
+        );
+        let unused: Vec<_> = inherited.unused().collect();
+        assert_eq!(unused, [Address::from(tcp), unix.clone()]);
+        let other = inherited.bind(&parse("127.0.0.1:0")).unwrap();
+        assert_ne!(other.local_addr().unwrap(), Address::from(tcp));
+        assert_eq!(
+            inherited.bind(&named).unwrap().local_addr().unwrap(),
+            Address::from(tcp)
+        );
+        let listener = inherited.bind(&unix).unwrap();
+        assert_eq!(listener.local_addr().unwrap(), unix);
+        assert_eq!(inherited.unused().count(), 0);
+        // Once only: now it is taken by somebody.
+        assert!(matches!(inherited.bind(&named), Err(BindError::InUse(_))));
+        drop(listener);
+        assert!(path.exists());
+        UnixStream::connect(&path).unwrap();
     }
 }

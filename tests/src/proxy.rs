@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fmt::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -28,9 +29,20 @@ pub struct Builder {
     config: Option<String>,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    inherited: Option<OwnedFd>,
 }
 
 impl Builder {
+    /// Hands it a listening socket, as systemd does: descriptor 3, `LISTEN_FDS=1`. It listens there, if that is its address.
+    ///
+    /// # Panics
+    /// When this process has no descriptor left.
+    #[must_use]
+    pub fn inherit(mut self, socket: impl AsFd) -> Self {
+        self.inherited = Some(socket.as_fd().try_clone_to_owned().unwrap());
+        self
+    }
+
     /// Adds arguments, such as `["--no-trace"]`.
     #[must_use]
     pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
@@ -131,7 +143,7 @@ impl Builder {
         }
         args.extend(self.args);
         let admin = Address::Tcp(admin_port.addr());
-        let process = run(&args, &self.env);
+        let process = run_with(&args, &self.env, self.inherited);
         Proxy {
             process,
             address,
@@ -172,6 +184,7 @@ impl Proxy {
             config: None,
             args: Vec::new(),
             env: Vec::new(),
+            inherited: None,
         }
     }
 
@@ -370,7 +383,29 @@ pub fn run_to_end(args: &[&str]) -> (ExitStatus, String, String) {
 
 #[track_caller]
 fn run(args: &[String], environment: &[(String, String)]) -> Process {
-    Process::start(&binary(), |command| {
+    run_with(args, environment, None)
+}
+
+/// A shell moves the descriptor to where it is looked for, and becomes the program under the process id it had.
+const ACTIVATE: &str = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@""#;
+
+#[track_caller]
+fn run_with(
+    args: &[String],
+    environment: &[(String, String)],
+    inherited: Option<OwnedFd>,
+) -> Process {
+    let program = match inherited {
+        None => binary(),
+        Some(_) => "/bin/sh".into(),
+    };
+    Process::start(&program, |command| {
+        if let Some(socket) = inherited {
+            command
+                .stdin(socket)
+                .args(["-c", ACTIVATE, "sh"])
+                .arg(binary());
+        }
         for (name, _) in env::vars_os() {
             let name = name.to_string_lossy();
             if name.starts_with("TARS_") || name.starts_with("OTEL_") || name == "RUST_LOG" {

@@ -1,4 +1,4 @@
-//! Where Redis is: `redis://host:port`, `host:port`, `unix:/path`.
+//! Where Redis is: `redis://host:port`, `rediss://host:port` (TLS), `host:port`, `unix:/path`.
 //!
 //! An error repeats what was written only where no password can be in it.
 
@@ -25,17 +25,13 @@ fn refuse<T>(why: impl Into<String>) -> Result<T, AddressError> {
 }
 
 impl Upstream {
-    /// What this version can connect to.
-    ///
-    /// # Errors
-    /// If the server is to be reached over TLS.
-    pub fn without_tls(self) -> Result<Self, AddressError> {
-        if self.tls {
-            return refuse(
-                "this version does not support TLS to Redis (rediss://) yet; write redis://host:port",
-            );
+    /// The host that is reached over TLS, if it is.
+    #[must_use]
+    pub fn tls_host(&self) -> Option<&str> {
+        match &self.address {
+            Address::Tcp { host, .. } if self.tls => Some(host),
+            _ => None,
         }
-        Ok(self)
     }
 }
 
@@ -60,7 +56,7 @@ impl FromStr for Upstream {
         let tls = scheme.eq_ignore_ascii_case("rediss");
         if !tls && !scheme.eq_ignore_ascii_case("redis") {
             return refuse(format!(
-                "`{scheme}://` is no scheme of Redis; write redis://host:port or unix:/path"
+                "`{scheme}://` is no scheme of Redis; write redis://host:port, rediss://host:port or unix:/path"
             ));
         }
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::{ConfigError, Environment, Flags, load};
 use crate::app;
+use crate::tls;
 
 /// Reads the configuration as `run` would, and says `ok` and what it comes to (as JSON if `print`), or everything that is
 /// wrong. Returns what the process should exit with.
@@ -25,6 +26,13 @@ pub fn check(
             }
             for warning in warnings {
                 writeln!(err, "warning: {warning}")?;
+            }
+            let wrong = tls::check(&config);
+            if !wrong.is_empty() {
+                for error in wrong {
+                    writeln!(err, "{error}")?;
+                }
+                return Ok(ConfigError::EXIT_CODE);
             }
             if print {
                 writeln!(out, "{:#}", config.describe())?;

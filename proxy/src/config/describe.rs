@@ -2,6 +2,7 @@
 //! password is refused.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
@@ -52,8 +53,9 @@ impl Config {
             let service = listener.service_name.as_ref().unwrap_or(&self.service_name);
             let _ = writeln!(
                 out,
-                "listen {} -> {}, service {service}, infer_parent {}",
+                "listen {}{} -> {}, service {service}, infer_parent {}",
                 listener.listen,
+                if listener.tls.is_some() { " (TLS)" } else { "" },
                 listener.upstream,
                 listener.infer_parent.name()
             );
@@ -87,9 +89,18 @@ impl Config {
 }
 
 fn listener(listener: &Listener) -> Value {
+    let (upstream, tls) = (&listener.upstream_tls, listener.tls.as_ref());
+    let path = |path: Option<&PathBuf>| path.map(|path| path.display().to_string());
     json!({
         "listen": listener.listen.to_string(),
         "upstream": listener.upstream.to_string(),
+        "upstream_ca": path(upstream.ca.as_ref()),
+        "upstream_cert": path(upstream.cert.as_ref()),
+        "upstream_key": path(upstream.key.as_ref()),
+        "upstream_server_name": upstream.server_name.as_deref(),
+        "tls_cert": path(tls.map(|tls| &tls.cert)),
+        "tls_key": path(tls.map(|tls| &tls.key)),
+        "tls_client_ca": path(tls.and_then(|tls| tls.client_ca.as_ref())),
         "service_name": listener.service_name.as_deref(),
         "infer_parent": listener.infer_parent.name(),
     })

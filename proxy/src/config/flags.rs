@@ -19,7 +19,7 @@ pub struct Flags {
     /// Where clients connect: host:port or unix:/path [default: 127.0.0.1:6380]
     #[arg(long, global = true, value_name = "ADDR")]
     pub listen: Option<String>,
-    /// Where Redis is: redis://host, redis://host:port or unix:/path [default: redis://127.0.0.1:6379]
+    /// Where Redis is: redis://host:port, with TLS rediss://host:port, or unix:/path [default: redis://127.0.0.1:6379]
     #[arg(long, global = true, value_name = "URL")]
     pub upstream: Option<String>,
     /// Where metrics, traces and health are served: host:port or unix:/path [default: 127.0.0.1:9464]
@@ -68,6 +68,27 @@ pub struct Flags {
     /// text or json [default: text]
     #[arg(long, global = true, value_name = "FORMAT")]
     pub log_format: Option<String>,
+    /// Authorities that may have signed a rediss:// server's certificate, a PEM file; without it, the system's
+    #[arg(long, global = true, value_name = "FILE", help_heading = "TLS")]
+    pub upstream_ca: Option<String>,
+    /// Certificate shown to a rediss:// server, a PEM file
+    #[arg(long, global = true, value_name = "FILE", help_heading = "TLS")]
+    pub upstream_cert: Option<String>,
+    /// Private key of --upstream-cert, a PEM file
+    #[arg(long, global = true, value_name = "FILE", help_heading = "TLS")]
+    pub upstream_key: Option<String>,
+    /// Name in a rediss:// server's certificate, if it is not the host of --upstream
+    #[arg(long, global = true, value_name = "NAME", help_heading = "TLS")]
+    pub upstream_server_name: Option<String>,
+    /// Certificate shown to clients, a PEM file: they then connect with TLS
+    #[arg(long, global = true, value_name = "FILE", help_heading = "TLS")]
+    pub tls_cert: Option<String>,
+    /// Private key of --tls-cert, a PEM file
+    #[arg(long, global = true, value_name = "FILE", help_heading = "TLS")]
+    pub tls_key: Option<String>,
+    /// Authorities whose certificates clients must show, a PEM file
+    #[arg(long, global = true, value_name = "FILE", help_heading = "TLS")]
+    pub tls_client_ca: Option<String>,
     /// Larger commands and entries pass unread [default: 1MiB]
     #[arg(long, global = true, value_name = "SIZE", help_heading = "Limits")]
     pub max_message_bytes: Option<String>,
@@ -90,7 +111,7 @@ pub struct Flags {
 
 impl Flags {
     /// Each setting that has one value.
-    fn single(&self) -> [(&'static str, &Option<String>); 19] {
+    fn single(&self) -> [(&'static str, &Option<String>); 26] {
         [
             ("listen", &self.listen),
             ("upstream", &self.upstream),
@@ -99,6 +120,13 @@ impl Flags {
             ("region", &self.region),
             ("service_name", &self.service_name),
             ("infer_parent", &self.infer_parent),
+            ("upstream_ca", &self.upstream_ca),
+            ("upstream_cert", &self.upstream_cert),
+            ("upstream_key", &self.upstream_key),
+            ("upstream_server_name", &self.upstream_server_name),
+            ("tls_cert", &self.tls_cert),
+            ("tls_key", &self.tls_key),
+            ("tls_client_ca", &self.tls_client_ca),
             ("relation", &self.relation),
             ("process_timeout", &self.process_timeout),
             ("drain_timeout", &self.drain_timeout),

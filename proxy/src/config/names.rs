@@ -14,7 +14,19 @@ pub(super) const TOP: &[&str] = &[
 ];
 
 /// Keys of `[[listener]]`; as flags and variables they set up the only listener.
-pub(super) const LISTENER: &[&str] = &["listen", "upstream", "service_name", "infer_parent"];
+pub(super) const LISTENER: &[&str] = &[
+    "listen",
+    "upstream",
+    "service_name",
+    "infer_parent",
+    "upstream_ca",
+    "upstream_cert",
+    "upstream_key",
+    "upstream_server_name",
+    "tls_cert",
+    "tls_key",
+    "tls_client_ca",
+];
 
 /// Keys of `[limits]`.
 pub(super) const LIMITS: &[&str] = &[

@@ -204,6 +204,26 @@ pub(super) fn name(text: &str) -> Parsed<std::sync::Arc<str>> {
     Ok(text.into())
 }
 
+/// The path of a file.
+pub(super) fn path(text: &str) -> Parsed<std::path::PathBuf> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(format!("{} is no path; name a file", shown(text)));
+    }
+    Ok(text.into())
+}
+
+/// A name that a certificate can be for.
+pub(super) fn server_name(text: &str) -> Parsed<std::sync::Arc<str>> {
+    rustls::pki_types::ServerName::try_from(text)
+        .map(|_| text.into())
+        .map_err(|_| {
+            format!(
+                "{} is no server's name; write one such as redis.internal, or an IP address",
+                shown(text)
+            )
+        })
+}
+
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// A level, or levels by module: `info`, `warn,tars_proxy=debug`.

@@ -10,6 +10,7 @@ use redis_protocol::resp2::encode::encode;
 use redis_protocol::resp2::types::{OwnedFrame, Resp2Frame as _};
 
 use crate::config::Address;
+use crate::tls::{Connector, FileError};
 
 /// Somebody waits in front of the terminal.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,6 +31,12 @@ pub(super) enum Error {
     /// Nobody there.
     #[error("no connection ({0}); start Redis, or name another server with --upstream")]
     Connect(io::Error),
+    /// The handshake failed.
+    #[error("no TLS connection: {0}")]
+    Tls(io::Error),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Nobody there any more.
     #[error("the connection broke ({0}); try again")]
     Lost(io::Error),
@@ -64,7 +71,7 @@ trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 
 impl Client {
-    pub(super) fn connect(address: &Address) -> Result<Self, Error> {
+    pub(super) fn connect(address: &Address, tls: Option<&Connector>) -> Result<Self, Error> {
         let stream: Box<dyn ReadWrite> = match address {
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path).map_err(Error::Connect)?;
@@ -76,7 +83,16 @@ impl Client {
                 let stream = connect_tcp(host, *port).map_err(Error::Connect)?;
                 stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
                 stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
-                Box::new(stream)
+                match tls {
+                    None => Box::new(stream),
+                    Some(tls) => {
+                        // Nothing is heard from a server without TLS: see the time-out of its answer.
+                        stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
+                        let stream = tls.connect_blocking(stream).map_err(Error::Tls)?;
+                        stream.sock.set_read_timeout(Some(REPLY_TIMEOUT))?;
+                        Box::new(stream)
+                    }
+                }
             }
         };
         Ok(Self { stream })

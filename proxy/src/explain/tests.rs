@@ -153,10 +153,11 @@ fn says_what_cannot_be_looked_at() {
             },
             Flags {
                 upstream: Some("rediss://h".to_owned()),
+                upstream_ca: Some("/nowhere".to_owned()),
                 ..Flags::default()
             },
-            64,
-            "--upstream: this version does not support TLS to Redis (rediss://) yet; write redis://host:port\n",
+            1,
+            "rediss://h:6379: upstream_ca: /nowhere cannot be read (No such file or directory (os error 2)); name a PEM file that this process may read\n",
         ),
     ] {
         assert_eq!(

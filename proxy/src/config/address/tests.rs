@@ -160,7 +160,7 @@ fn refuses_bad_upstreams() {
     for (text, expected) in [
         (
             "http://h",
-            "`http://` is no scheme of Redis; write redis://host:port or unix:/path",
+            "`http://` is no scheme of Redis; write redis://host:port, rediss://host:port or unix:/path",
         ),
         (
             "redis://",

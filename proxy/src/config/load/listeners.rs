@@ -6,7 +6,7 @@ use super::{Loader, parsed, strongest};
 use crate::config::error::{Origin, Problem};
 use crate::config::source::Table;
 use crate::config::value::{self, Parsed};
-use crate::config::{Config, Listener, Upstream, names};
+use crate::config::{Address, Config, Listener, ListenerTls, UpstreamTls, names};
 
 impl Loader {
     /// The file's listeners, or the one that flags and environment describe.
@@ -30,13 +30,31 @@ impl Loader {
                 .of_listener(table, "listen", parsed)
                 .unwrap_or(default.listen),
             upstream: self
-                .of_listener(table, "upstream", upstream)
+                .of_listener(table, "upstream", parsed)
                 .unwrap_or(default.upstream),
+            upstream_tls: UpstreamTls {
+                ca: self.of_listener(table, "upstream_ca", value::path),
+                cert: self.of_listener(table, "upstream_cert", value::path),
+                key: self.of_listener(table, "upstream_key", value::path),
+                server_name: self.of_listener(table, "upstream_server_name", value::server_name),
+            },
+            tls: self.listener_tls(table),
             service_name: self.of_listener(table, "service_name", value::name),
             infer_parent: self
                 .of_listener(table, "infer_parent", value::choice)
                 .unwrap_or_default(),
         }
+    }
+
+    fn listener_tls(&mut self, table: &Table) -> Option<ListenerTls> {
+        let cert = self.of_listener(table, "tls_cert", value::path);
+        let key = self.of_listener(table, "tls_key", value::path);
+        let client_ca = self.of_listener(table, "tls_client_ca", value::path);
+        Some(ListenerTls {
+            cert: cert?,
+            key: key?,
+            client_ca,
+        })
     }
 
     fn of_listener<T>(
@@ -105,8 +123,47 @@ impl Loader {
                     message,
                 });
             }
+            let found = self.tls_conflicts(listener, table);
+            self.problems.extend(found);
             taken.push((&listener.listen, origin));
         }
+    }
+
+    /// Settings of TLS that cannot be in force together with the others.
+    fn tls_conflicts(&self, listener: &Listener, table: &Table) -> Vec<Problem> {
+        let given = |key: &str| {
+            [&self.flags.settings, &self.env.settings, table]
+                .into_iter()
+                .find_map(|table| table.get(key))
+        };
+        let mut found = Vec::new();
+        let mut needs = |key: &'static str, other: &str| {
+            if let (Some(key), None) = (given(key), given(other)) {
+                found.push(key.problem(format!("{other} is missing; give both or neither")));
+            }
+        };
+        needs("upstream_cert", "upstream_key");
+        needs("upstream_key", "upstream_cert");
+        needs("tls_cert", "tls_key");
+        needs("tls_key", "tls_cert");
+        needs("tls_client_ca", "tls_cert");
+        if listener.upstream.tls_host().is_none() {
+            let why = match &listener.upstream.address {
+                Address::Tcp { .. } => "; write rediss://, or leave this out",
+                Address::Unix(_) => ", as Unix sockets are; leave this out",
+            };
+            let message = format!("{} is reached without TLS{why}", listener.upstream);
+            let keys = names::LISTENER
+                .iter()
+                .filter(|key| key.starts_with("upstream_"));
+            let given = keys.filter_map(|key| given(key));
+            found.extend(given.map(|given| given.problem(message.clone())));
+        }
+        if let (Some(given), Address::Unix(_)) = (given("tls_cert"), &listener.listen) {
+            let message = format!("{} is a Unix socket; TLS needs host:port", listener.listen);
+            found.push(given.problem(message));
+        }
+        found
     }
 
     /// Where the value in force was written.
@@ -117,10 +174,4 @@ impl Loader {
             .find_map(|table| table.get(key))
             .map_or(Origin::Default(key), |given| given.origin.clone())
     }
-}
-
-fn upstream(text: &str) -> Parsed<Upstream> {
-    parsed::<Upstream>(text)?
-        .without_tls()
-        .map_err(|error| error.to_string())
 }

@@ -17,7 +17,7 @@ mod reload;
 use super::*;
 use crate::cli::Cli;
 use crate::config::{
-    Address, Deliver, InferParent, Listener, LogFormat, Relation, Sampler, StreamRule,
+    Address, Deliver, InferParent, Listener, ListenerTls, LogFormat, Relation, Sampler, StreamRule,
     StreamSettings,
 };
 
@@ -76,19 +76,61 @@ fn rules(config: &mut Config) -> &mut Rules {
     Arc::make_mut(&mut config.rules)
 }
 
+fn tls(config: &mut Config) -> &mut ListenerTls {
+    listener(config).tls.get_or_insert_with(|| ListenerTls {
+        cert: PathBuf::new(),
+        key: PathBuf::new(),
+        client_ca: None,
+    })
+}
+
+/// What a setting needs beside it to be accepted, whatever it is set to.
+fn needed(key: &str) -> &'static [&'static str] {
+    match key {
+        "upstream_cert" => &["upstream", "upstream_key"],
+        "upstream_key" => &["upstream", "upstream_cert"],
+        "upstream_ca" | "upstream_server_name" => &["upstream"],
+        "tls_cert" => &["tls_key"],
+        "tls_key" => &["tls_cert"],
+        "tls_client_ca" => &["tls_cert", "tls_key"],
+        _ => &[],
+    }
+}
+
 /// Each setting with one value: its key, the table it stands in, a value, and the effect.
-const SETTINGS: [(&str, &str, &str, Effect); 19] = [
-    ("listen", "[[listener]]", "unix:/a", |c| {
-        listener(c).listen = Address::Unix("/a".into())
+const SETTINGS: [(&str, &str, &str, Effect); 26] = [
+    ("listen", "[[listener]]", "h:1", |c| {
+        listener(c).listen = Address::tcp("h", 1)
     }),
-    ("upstream", "[[listener]]", "redis://h", |c| {
-        listener(c).upstream.address = Address::tcp("h", 6379)
+    ("upstream", "[[listener]]", "rediss://h", |c| {
+        listener(c).upstream = "rediss://h".parse().unwrap()
     }),
     ("service_name", "[[listener]]", "shop", |c| {
         listener(c).service_name = Some("shop".into())
     }),
     ("infer_parent", "[[listener]]", "process", |c| {
         listener(c).infer_parent = InferParent::Process
+    }),
+    ("upstream_ca", "[[listener]]", "/ca.pem", |c| {
+        listener(c).upstream_tls.ca = Some("/ca.pem".into())
+    }),
+    ("upstream_cert", "[[listener]]", "/c.pem", |c| {
+        listener(c).upstream_tls.cert = Some("/c.pem".into())
+    }),
+    ("upstream_key", "[[listener]]", "/k.pem", |c| {
+        listener(c).upstream_tls.key = Some("/k.pem".into())
+    }),
+    ("upstream_server_name", "[[listener]]", "::1", |c| {
+        listener(c).upstream_tls.server_name = Some("::1".into())
+    }),
+    ("tls_cert", "[[listener]]", "/t.pem", |c| {
+        tls(c).cert = "/t.pem".into()
+    }),
+    ("tls_key", "[[listener]]", "/u.pem", |c| {
+        tls(c).key = "/u.pem".into()
+    }),
+    ("tls_client_ca", "[[listener]]", "/v.pem", |c| {
+        tls(c).client_ca = Some("/v.pem".into())
     }),
     ("admin", "", "[::]:1", |c| c.admin = Address::tcp("::", 1)),
     ("workers", "", "3", |c| c.workers = 3),
@@ -202,13 +244,34 @@ fn a_whole_file() {
 fn every_setting_in_each_of_the_three_ways() {
     for (key, table, text, effect) in SETTINGS {
         let mut expected = Config::default();
+        let beside: Vec<_> = SETTINGS
+            .into_iter()
+            .filter(|(other, ..)| needed(key).contains(other))
+            .collect();
+        for (.., effect) in &beside {
+            effect(&mut expected);
+        }
+        let without = expected.clone();
         effect(&mut expected);
-        assert_ne!(expected, Config::default(), "{key}");
-        let flag = format!("{}={text}", names::flag(key));
-        assert_eq!(good(&[&flag], &NOTHING, ""), expected, "{flag}");
-        let variable = names::variable(key);
-        assert_eq!(good(&[], &[(&variable, text)], ""), expected, "{variable}");
-        let as_text = format!("{table}\n{key} = {text:?}");
+        assert_ne!(expected, without, "{key}");
+        let all = || beside.iter().copied().chain([(key, table, text, effect)]);
+        let flags: Vec<_> = all()
+            .map(|(key, _, text, _)| format!("{}={text}", names::flag(key)))
+            .collect();
+        let flag: Vec<_> = flags.iter().map(String::as_str).collect();
+        assert_eq!(good(&flag, &NOTHING, ""), expected, "{flag:?}");
+        let variables: Vec<_> = all()
+            .map(|(key, _, text, _)| (names::variable(key), text))
+            .collect();
+        let variable: Vec<_> = variables
+            .iter()
+            .map(|(name, text)| (name.as_str(), *text))
+            .collect();
+        assert_eq!(good(&[], &variable, ""), expected, "{variable:?}");
+        let lines: Vec<_> = all()
+            .map(|(key, _, text, _)| format!("{key} = {text:?}"))
+            .collect();
+        let as_text = format!("{table}\n{}", lines.join("\n"));
         let mut read = good(&[], &NOTHING, &as_text);
         assert!(read.file.take().is_some());
         assert_eq!(read, expected, "{as_text}");

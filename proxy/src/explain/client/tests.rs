@@ -25,7 +25,7 @@ fn server(answer: impl Into<Vec<u8>>) -> Address {
 }
 
 fn latest(answer: impl Into<Vec<u8>>) -> Result<Vec<Fields>, String> {
-    Client::connect(&server(answer))
+    Client::connect(&server(answer), None)
         .unwrap()
         .latest(b"s", 2)
         .map_err(|error| error.to_string())
@@ -84,7 +84,7 @@ fn says_that_nobody_is_there() {
         .local_addr()
         .unwrap()
         .port();
-    let Err(error) = Client::connect(&Address::tcp("127.0.0.1", port)) else {
+    let Err(error) = Client::connect(&Address::tcp("127.0.0.1", port), None) else {
         unreachable!("the listener is gone");
     };
     assert_eq!(
@@ -105,7 +105,7 @@ fn speaks_over_a_unix_socket() {
         stream.write_all(b"+OK\r\n").unwrap();
         request
     });
-    let mut client = Client::connect(&Address::Unix(path)).unwrap();
+    let mut client = Client::connect(&Address::Unix(path), None).unwrap();
     assert_eq!(
         client.call(&[b"AUTH", b"pass wd"]).unwrap(),
         OwnedFrame::SimpleString(b"OK".to_vec())

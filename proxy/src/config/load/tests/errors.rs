@@ -96,11 +96,46 @@ fn every_error_says_where_what_and_what_would_be_right() {
             &["--listen: `6380` has no port; write host:port, such as 6380:6380"],
         ),
         (
-            &["--upstream=rediss://h"],
+            &["--upstream-ca=/a", "--upstream=redis://h"],
+            &[("TARS_UPSTREAM_SERVER_NAME", "n")],
+            "",
+            &[
+                "--upstream-ca: redis://h:6379 is reached without TLS; write rediss://, or leave this out",
+                "TARS_UPSTREAM_SERVER_NAME: redis://h:6379 is reached without TLS; write rediss://, or leave this out",
+            ],
+        ),
+        (
+            &["--upstream-key=/k"],
+            &[],
+            "[[listener]]\nupstream = 'unix:/s'",
+            &[
+                "--upstream-key: unix:/s is reached without TLS, as Unix sockets are; leave this out",
+                "--upstream-key: upstream_cert is missing; give both or neither",
+            ],
+        ),
+        (
+            &[],
+            &[],
+            "[[listener]]\nupstream = 'rediss://h'\nupstream_cert = '/c'\ntls_client_ca = '/a'\ntls_key = '/k'",
+            &[
+                "F:3 listener.upstream_cert: upstream_key is missing; give both or neither",
+                "F:4 listener.tls_client_ca: tls_cert is missing; give both or neither",
+                "F:5 listener.tls_key: tls_cert is missing; give both or neither",
+            ],
+        ),
+        (
+            &["--listen=unix:/s", "--tls-cert=/c", "--tls-key=/k"],
+            &[],
+            "",
+            &["--tls-cert: unix:/s is a Unix socket; TLS needs host:port"],
+        ),
+        (
+            &["--upstream-server-name=a b", "--tls-cert="],
             &[],
             "",
             &[
-                "--upstream: this version does not support TLS to Redis (rediss://) yet; write redis://host:port",
+                "--tls-cert: `` is no path; name a file",
+                "--upstream-server-name: `a b` is no server's name; write one such as redis.internal, or an IP address",
             ],
         ),
         (
