@@ -11,7 +11,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use opentelemetry_sdk::Resource;
 use tars_sidecar::admin::{Admin, Parts};
 use tars_sidecar::drain::Drain;
 use tars_sidecar::listen::{BindError, Inherited, Listener as Bound};
@@ -37,9 +36,8 @@ use crate::worker::{Listener, Shared, Worker, now};
 /// How often deliveries are looked through for those that are too old.
 const EXPIRE_EVERY: Duration = Duration::from_millis(250);
 
-/// How long after the beginning of a drain a connection is kept whose client has not said anything yet: it was accepted
-/// a moment ago, and its first command is on the way.
-const FIRST_COMMAND: Duration = Duration::from_secs(1);
+/// How often connections are asked, during a drain, whether they are at rest.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What remains of the drain for spans when connections have used all of it.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,6 +75,18 @@ pub fn run(
     runtime.block_on(control(config, inherited, log_level, env, reload))
 }
 
+/// Whether `run` could use the `OTEL_*` variables that it needs.
+///
+/// # Errors
+/// The first that it could not.
+pub fn check_telemetry(env: impl Fn(&str) -> Option<String>) -> Result<(), Error> {
+    let telemetry = |error: &dyn std::fmt::Display| Error::Telemetry(error.to_string());
+    export::Settings::from_env(&env).map_err(|error| telemetry(&error))?;
+    otlp::OtlpSettings::from_env(&env).map_err(|error| telemetry(&error))?;
+    otlp::Service::from_env(&env).map_err(|error| telemetry(&error))?;
+    Ok(())
+}
+
 async fn control(
     config: Config,
     mut inherited: Inherited,
@@ -108,7 +118,8 @@ async fn control(
     let recent = Arc::new(
         Recent::new(config.limits.max_recent_spans).listening_on(addresses.iter().cloned()),
     );
-    let describe = config.describe();
+    let described = Arc::new(ArcSwap::from_pointee(config.describe()));
+    let shown = described.clone();
     let admin = Admin::new(Parts {
         name: "tars-proxy",
         version: env!("CARGO_PKG_VERSION"),
@@ -120,7 +131,7 @@ async fn control(
     .merge(recent::routes(recent.clone()))
     .merge(axum::Router::new().route(
         "/config",
-        axum::routing::get(async move || axum::Json(describe)),
+        axum::routing::get(async move || axum::Json(shown.load().as_ref().clone())),
     ))
     .list("/traces", "recent traces, live")
     .list("/config", "what is in force")
@@ -135,15 +146,9 @@ async fn control(
     if let Some(otlp) = &otlp {
         tracing::info!(%otlp, "exporting spans");
     }
-    let exporter = otlp.map(|otlp| {
-        move |service: &str| {
-            otlp.exporter(
-                &Resource::builder()
-                    .with_service_name(service.to_owned())
-                    .build(),
-            )
-        }
-    });
+    let service =
+        otlp::Service::from_env(&env).map_err(|error| Error::Telemetry(error.to_string()))?;
+    let exporter = otlp.map(|otlp| move |name: &str| otlp.exporter(&service.resource(name)));
     let exporting = export::spawn(settings, spans.clone(), recent, exporter);
 
     let rules = Arc::new(ArcSwap::new(config.rules.clone()));
@@ -189,7 +194,7 @@ async fn control(
             () = drain.started() => Event::Shutdown,
         };
         match event {
-            Event::Reload => reloaded(reload(&shared.config), &shared),
+            Event::Reload => reloaded(reload(&shared.config), &shared, &described),
             Event::Shutdown => break,
         }
     }
@@ -206,12 +211,8 @@ async fn stop(
     exporting: export::Exporting,
 ) {
     let deadline = Instant::now() + shared.config.drain_timeout;
-    let first = shared.drain.start();
-    tracing::info!(
-        signal = first,
-        connections = shared.metrics.connections.get(),
-        "draining"
-    );
+    shared.drain.start();
+    tracing::info!(connections = shared.metrics.connections.get(), "draining");
     drop(bound);
     if timeout(shared.config.drain_timeout, shared.drain.finished())
         .await
@@ -341,11 +342,15 @@ fn spawn_workers(
                     }
                     local.block_on(&runtime, async {
                         shared.drain.started().await;
-                        worker.wake_all();
-                        // If all are gone before, so much the better.
-                        let _ = timeout(FIRST_COMMAND, shared.drain.finished()).await;
-                        worker.close_silent();
-                        shared.drain.finished().await;
+                        // Each time they are woken, connections look whether they are at rest by now.
+                        let mut looks = interval(LOOK_EVERY);
+                        let mut finished = std::pin::pin!(shared.drain.finished());
+                        loop {
+                            tokio::select! {
+                                () = &mut finished => return,
+                                _ = looks.tick() => worker.wake_all(),
+                            }
+                        }
                     });
                 })
         })
@@ -370,7 +375,11 @@ async fn expire(shared: Arc<Shared>) {
     }
 }
 
-fn reloaded(reloaded: Result<Reloaded, ConfigError>, shared: &Shared) {
+fn reloaded(
+    reloaded: Result<Reloaded, ConfigError>,
+    shared: &Shared,
+    described: &ArcSwap<serde_json::Value>,
+) {
     match reloaded {
         Ok(Reloaded {
             rules,
@@ -380,6 +389,11 @@ fn reloaded(reloaded: Result<Reloaded, ConfigError>, shared: &Shared) {
             for warning in warnings {
                 tracing::warn!("{warning}");
             }
+            let in_force = Config {
+                rules: rules.clone(),
+                ..shared.config.clone()
+            };
+            described.store(Arc::new(in_force.describe()));
             shared.rules.store(rules);
             tracing::info!("configuration reloaded");
             if !restart.is_empty() {

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus::{Histogram, IntCounter};
 
@@ -29,6 +29,14 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// One read in so many is timed for `tars_proxy_added_seconds`: a look at the clock costs as much as framing a command.
 const TIMED_EVERY: u32 = 64;
+
+/// A raw relay that is drained is closed when nothing has been said for so long, the server last. Whoever waits in a
+/// blocking command spoke last himself.
+const RAW_QUIET: Duration = Duration::from_secs(1);
+
+/// During a drain a connection is kept for so long whose client has not said anything yet: it was accepted a moment ago, and
+/// its first command is on the way.
+const FIRST_COMMAND: Duration = Duration::from_secs(1);
 
 /// Buffers of a thread: a task uses them between a read and the write that follows, and never across an await.
 struct Buffers {
@@ -94,7 +102,21 @@ pub struct Connection {
     telemetry: Telemetry,
     /// Whether the client has sent anything.
     spoken: bool,
+    quiet: Quiet,
     _connected: Connected,
+}
+
+/// What is known of a connection that is not understood: who spoke last, and since when nobody has.
+#[derive(Debug, Default)]
+struct Quiet {
+    client_spoke: bool,
+    since: Option<Instant>,
+}
+
+impl Quiet {
+    fn lasts(&self, long: Duration) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= long)
+    }
 }
 
 /// What is understood of a connection.
@@ -142,6 +164,7 @@ impl Connection {
                 waker: None,
             },
             spoken: false,
+            quiet: Quiet::default(),
             _connected: connected,
         }
     }
@@ -160,6 +183,7 @@ impl Connection {
                     cx,
                     ..
                 },
+            quiet,
             ..
         } = self;
         loop {
@@ -184,12 +208,18 @@ impl Connection {
                 if let Err(Raw(reason)) = requests.process(chunk, cx, consumed) {
                     *raw_up = true;
                     *consumed = chunk.bytes().len();
+                    // Counted here: the server may close instead of answering.
+                    cx.worker.shared.metrics.raw_relay(reason);
                     cx.inflight.push(Op::Raw(reason));
                 }
             }))?;
             *spoken = true;
             let metrics = &cx.worker.shared.metrics;
             pumped.count(&metrics.bytes_up, &metrics.added_up);
+            *quiet = Quiet {
+                client_spoke: true,
+                since: None,
+            };
         }
     }
 
@@ -200,6 +230,7 @@ impl Connection {
             server,
             down,
             telemetry,
+            quiet,
             ..
         } = self;
         let Telemetry {
@@ -235,20 +266,24 @@ impl Connection {
                 }
                 cx.now = worker::now();
                 if let Err(Raw(reason)) = replies.process(chunk, cx, consumed) {
-                    *raw_up = true;
+                    // Where the requests became raw first, that has been counted.
+                    if !std::mem::replace(raw_up, true) {
+                        cx.worker.shared.metrics.raw_relay(reason);
+                    }
                     *raw_down = true;
                     *consumed = chunk.bytes().len();
-                    cx.worker.shared.metrics.raw_relay(reason);
                     replies.abandon(cx);
                 }
             }))
             .map_err(Error::swapped)?;
             let metrics = &cx.worker.shared.metrics;
             pumped.count(&metrics.bytes_down, &metrics.added_down);
+            *quiet = Quiet::default();
         }
     }
 
-    /// The connection is at rest: nothing is awaited, nothing is half done.
+    /// The connection is at rest: nothing is awaited, nothing is half done. Where that cannot be known, because it is a
+    /// raw relay, it is taken to be so when the server had the last word and nothing was said for a while.
     fn is_at_rest(&self) -> bool {
         let Telemetry {
             requests,
@@ -257,8 +292,13 @@ impl Connection {
             raw_up,
             ..
         } = &self.telemetry;
-        let between = requests.is_between() && replies.is_between() && cx.inflight.is_empty();
-        between && self.up.is_at_rest() && self.down.is_at_rest() && !raw_up
+        let understood = requests.is_between() && replies.is_between() && cx.inflight.is_idle();
+        let rests = if *raw_up {
+            self.quiet.lasts(RAW_QUIET) && !self.quiet.client_spoke
+        } else {
+            understood && (self.spoken || self.quiet.lasts(FIRST_COMMAND))
+        };
+        rests && self.up.is_at_rest() && self.down.is_at_rest()
     }
 }
 
@@ -392,8 +432,9 @@ impl Future for Connection {
             }
             (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
-            _ if worker.is_draining() && this.is_at_rest() => {
-                if this.spoken || !worker.keeps_silent() {
+            _ if worker.is_draining() => {
+                this.quiet.since.get_or_insert_with(Instant::now);
+                if this.is_at_rest() {
                     Poll::Ready(Ok(()))
                 } else {
                     Poll::Pending

@@ -332,12 +332,12 @@ impl Table {
         true
     }
 
-    /// A command that settles this message is on its way: it is not a parent any more.
-    pub fn settling(&mut self, group: GroupRef, id: EntryId) {
+    /// A command that settles this message is on its way: it is not a parent any more. Or it was refused: it is again.
+    pub fn settling(&mut self, group: GroupRef, id: EntryId, settling: bool) {
         if let Some(slot) = self.index.get(&(group.0, id))
             && let Some(slot) = self.slots.get_mut(*slot as usize)
         {
-            slot.settling = true;
+            slot.settling = settling;
         }
     }
 

@@ -127,7 +127,9 @@ impl Listener {
 
     fn delivered(&self, connection: u64, latest: Latest) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.newest = (latest.order.listener == state.reads).then_some(connection);
+        if latest.order.listener == state.reads {
+            state.newest = Some(connection);
+        }
         state.latest.insert(connection, latest);
     }
 
@@ -170,3 +172,6 @@ impl Listener {
         found
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,11 +173,29 @@ impl Inflight {
         self.ops.is_empty()
     }
 
+    /// Whether no reply is to come: what CLIENT REPLY OFF is waiting for comes only if it was refused.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.ops
+            .iter()
+            .all(|op| matches!(op, Op::ReplyOff | Op::ReplySkip))
+    }
+
     /// The request that the next reply answers.
     #[inline]
     #[must_use]
     pub fn front(&mut self) -> Option<&mut Op> {
         self.ops.front_mut()
+    }
+
+    /// Whether a subscription comes right after a command that CLIENT REPLY left without a reply.
+    #[must_use]
+    pub fn is_subscribing_in_silence(&self) -> bool {
+        matches!(self.ops.front(), Some(Op::ReplyOff | Op::ReplySkip))
+            && matches!(
+                self.ops.get(1),
+                Some(Op::Subscribe(..) | Op::Unsubscribe(..))
+            )
     }
 
     /// Takes the request that the next reply answers; of a run of plain ones, one.

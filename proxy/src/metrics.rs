@@ -52,6 +52,7 @@ pub struct Metrics {
     injected: IntCounterVec,
     found: IntCounterVec,
     skipped: IntCounterVec,
+    not_followed: IntCounterVec,
     extracted: IntCounterVec,
     /// Bytes that injection added to commands.
     pub injected_bytes: IntCounter,
@@ -183,6 +184,11 @@ impl Metrics {
                 "Messages sent that got no context, by reason.",
                 &["reason"],
             ),
+            not_followed: counters(
+                "tars_proxy_commands_not_followed_total",
+                "Reads, claims and settlements that passed without being followed, by the limit they met: too_large, pending_replies.",
+                &["reason"],
+            ),
             extracted: counters(
                 "tars_proxy_contexts_extracted_total",
                 "Messages delivered, by what was found in them: a context in its field, in an envelope, an invalid one, or none.",
@@ -282,6 +288,11 @@ impl Metrics {
     /// A message was sent without a context.
     pub fn skipped(&self, reason: &'static str) {
         self.skipped.with_label_values(&[reason]).inc();
+    }
+
+    /// A read, claim or settlement passed without being followed.
+    pub fn not_followed(&self, reason: &'static str) {
+        self.not_followed.with_label_values(&[reason]).inc();
     }
 
     /// Counter of contexts found in messages delivered.

@@ -4,6 +4,8 @@
 //! arguments mean something is held until it is whole, up to `max_message_bytes`.
 
 pub mod command;
+mod consumer;
+mod producer;
 pub mod scan;
 pub mod stream_commands;
 pub mod xadd;
@@ -12,18 +14,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::chunk::Chunk;
-use crate::config::{Deliver as DeliverRule, InferParent};
-use crate::infer::{self, Found, Order};
-use crate::inflight::{Again, Deliver, Inflight, Member, Op, Reader, Send, Settle};
+use crate::config::Deliver as DeliverRule;
+use crate::infer::{self, Order};
+use crate::inflight::{Inflight, Op, Reader};
 use crate::response::entries::Shape;
-use crate::streams::{Start, Stream};
-use crate::trace::context::{SpanContext, TraceState};
-use crate::trace::span::{Operation, Outcome, Span};
+use crate::trace::span::Outcome;
 use crate::worker::{Listener, Worker};
 use command::Kind;
+use consumer::{claim_op, deliver, read_op, settle_op};
 use scan::{Cursor, Foreign, Head, Span32};
 use stream_commands::How;
-use xadd::{Carried, Source, Xadd};
 
 /// Before a successful AUTH, Redis closes on a command of more arguments (`networking.c`, "unauthenticated multibulk
 /// length").
@@ -31,6 +31,9 @@ const MAX_UNAUTHENTICATED_ARGUMENTS: usize = 10;
 
 /// Before a successful AUTH, Redis closes on a longer argument.
 const MAX_UNAUTHENTICATED_BULK: usize = 16_384;
+
+/// `HELLO 3 AUTH user password`: a HELLO with fewer arguments holds no password.
+const HELLO_AUTH_ARGUMENTS: u32 = 5;
 
 /// What both directions of a connection share.
 pub struct Context {
@@ -150,6 +153,9 @@ impl Requests {
                             let held = kind.needs_arguments()
                                 && (argc as usize <= MAX_UNAUTHENTICATED_ARGUMENTS
                                     || cx.may_be_long());
+                            if kind == Kind::Xadd && !held {
+                                cx.worker.shared.metrics.skipped("unauthenticated");
+                            }
                             if held {
                                 self.state = State::Holding(cursor);
                             } else {
@@ -213,6 +219,8 @@ impl Requests {
         }
         if kind == Kind::Xadd {
             cx.worker.shared.metrics.skipped("too_large");
+        } else {
+            cx.worker.shared.metrics.not_followed("too_large");
         }
         self.expect_plain(cx);
         self.state = State::Passing(cursor);
@@ -258,6 +266,11 @@ impl Requests {
         }
         if kind.changes_state() && is_full(cx) {
             return Err(Raw("pending_replies"));
+        }
+        // From Redis 7.2 on, a wrong password has no answer at all while there are replies to be sent before it.
+        let password = kind == Kind::Auth || (kind == Kind::Hello && argc >= HELLO_AUTH_ARGUMENTS);
+        if password && (self.multi || !cx.inflight.is_empty()) {
+            return Err(Raw("password_in_pipeline"));
         }
         match kind {
             Kind::Multi => {
@@ -420,6 +433,7 @@ impl Requests {
             if kind == Kind::Select {
                 return Err(Raw("pending_replies"));
             }
+            cx.worker.shared.metrics.not_followed("pending_replies");
             self.expect_plain(cx);
             return Ok(());
         }
@@ -469,220 +483,6 @@ impl Requests {
         }
         Ok(())
     }
-
-    /// XADD as an array: gets a context unless it has one.
-    fn xadd(
-        &mut self,
-        header_end: usize,
-        args: &[Span32],
-        at: usize,
-        chunk: &mut Chunk<'_>,
-        cx: &mut Context,
-    ) {
-        let buf = chunk.bytes().get(at..).unwrap_or_default();
-        let Some(xadd) = xadd::parse(buf, args) else {
-            self.expect_plain(cx);
-            return;
-        };
-        // The servers do not look at the line ends of bulks; a rewrite that assumes them would.
-        let canonical = args.iter().all(|arg| {
-            let end = arg.end as usize;
-            buf.get(end..end + 2) == Some(b"\r\n")
-        });
-        let skip = if !canonical {
-            Some("non_canonical")
-        } else if xadd.hashes_fields {
-            Some("idmpauto")
-        } else if is_full(cx) {
-            Some("pending_replies")
-        } else {
-            None
-        };
-        if let Some(reason) = skip {
-            self.xadd_as_it_is(buf, args, reason, cx);
-            return;
-        }
-        let stream = cx
-            .worker
-            .streams
-            .get(args.get(1).map_or(&[][..], |key| key.of(buf)));
-        if !stream.trace {
-            cx.worker.shared.metrics.skipped("rule");
-            self.expect(Op::Count(stream), cx);
-            return;
-        }
-        let carried = Carried::read(xadd::fields(buf, args, xadd));
-        let counters = &cx.worker.counters;
-        if carried.source == Source::Field {
-            counters.found_field.inc();
-            self.send(
-                Operation::SendClient,
-                &stream,
-                carried.context.as_ref(),
-                carried.state,
-                false,
-                cx,
-            );
-            return;
-        }
-        // Before anything is made: would the added fields cross what an unauthenticated client may send?
-        let added = xadd::added_arguments(&carried, &carried.state) as usize;
-        if args.len() + added > MAX_UNAUTHENTICATED_ARGUMENTS && !cx.may_be_long() {
-            self.xadd_as_it_is(buf, args, "unauthenticated", cx);
-            return;
-        }
-        if let Some(context) = carried.context {
-            counters.injected_envelope.inc();
-            inject(
-                args,
-                header_end,
-                at,
-                xadd,
-                &carried,
-                &context,
-                &carried.state,
-                chunk,
-                cx,
-            );
-            self.send(
-                Operation::SendClient,
-                &stream,
-                Some(&context),
-                carried.state,
-                false,
-                cx,
-            );
-            return;
-        }
-        match carried.source {
-            Source::Invalid => counters.injected_replaced.inc(),
-            _ => counters.injected_new.inc(),
-        }
-        let (parent, state) = infer(cx).unzip();
-        let inferred = parent.is_some();
-        let state = state.unwrap_or_default();
-        let start = stream.start(parent.as_ref());
-        // A trace that `force` began anew takes nothing along from the one it left.
-        let state = if start.parent.is_none() {
-            TraceState::default()
-        } else {
-            state
-        };
-        inject(
-            args,
-            header_end,
-            at,
-            xadd,
-            &carried,
-            &start.context,
-            &state,
-            chunk,
-            cx,
-        );
-        self.expect_send(Operation::Send, &stream, start, state, inferred, cx);
-    }
-
-    /// XADD that passes unchanged: if it carries a context of its own, there is still a span.
-    fn xadd_as_it_is(
-        &mut self,
-        buf: &[u8],
-        args: &[Span32],
-        reason: &'static str,
-        cx: &mut Context,
-    ) {
-        let Some(xadd) = xadd::parse(buf, args) else {
-            self.expect_plain(cx);
-            return;
-        };
-        let stream = cx
-            .worker
-            .streams
-            .get(args.get(1).map_or(&[][..], |key| key.of(buf)));
-        let carried = Carried::read(xadd::fields(buf, args, xadd));
-        let full = is_full(cx);
-        if let Some(context) = carried.context.filter(|_| stream.trace && !full) {
-            cx.worker
-                .shared
-                .metrics
-                .found(if carried.source == Source::Field {
-                    "field"
-                } else {
-                    "envelope"
-                })
-                .inc();
-            self.send(
-                Operation::SendClient,
-                &stream,
-                Some(&context),
-                carried.state,
-                false,
-                cx,
-            );
-            return;
-        }
-        cx.worker
-            .shared
-            .metrics
-            .skipped(if stream.trace { reason } else { "rule" });
-        if full {
-            self.expect_plain(cx);
-        } else {
-            self.expect(Op::Count(stream), cx);
-        }
-    }
-
-    fn send(
-        &mut self,
-        operation: Operation,
-        stream: &Arc<Stream>,
-        parent: Option<&SpanContext>,
-        state: TraceState,
-        inferred: bool,
-        cx: &mut Context,
-    ) {
-        let start = stream.start(parent);
-        self.expect_send(operation, stream, start, state, inferred, cx);
-    }
-
-    fn expect_send(
-        &mut self,
-        operation: Operation,
-        stream: &Arc<Stream>,
-        start: Start,
-        trace_state: TraceState,
-        inferred: bool,
-        cx: &mut Context,
-    ) {
-        if !start.context.flags.sampled() {
-            self.expect(Op::Count(stream.clone()), cx);
-            return;
-        }
-        let span = Span {
-            context: start.context,
-            parent: start.parent,
-            trace_state,
-            operation,
-            endpoint: cx.listener.endpoint.clone(),
-            stream: stream.name.clone(),
-            group: None,
-            consumer: None,
-            message: None,
-            delivery_count: None,
-            batch: None,
-            inferred,
-            start: cx.now,
-            end: cx.now,
-            outcome: Outcome::Unknown,
-            links: start.links,
-        };
-        self.expect(
-            Op::Send(Box::new(Send {
-                span,
-                stream: stream.clone(),
-            })),
-            cx,
-        );
-    }
 }
 
 /// Whether the server will close the connection at this header already, for want of AUTH: then it must see it at once.
@@ -697,148 +497,6 @@ fn refused_at_sight(buf: &[u8], cx: &Context) -> bool {
 /// connection is not understood any more.
 fn is_full(cx: &Context) -> bool {
     cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies
-}
-
-/// Splices a context into the command at `at` of the chunk.
-#[allow(clippy::too_many_arguments)]
-fn inject(
-    args: &[Span32],
-    header_end: usize,
-    at: usize,
-    xadd: Xadd,
-    carried: &Carried,
-    context: &SpanContext,
-    state: &TraceState,
-    chunk: &mut Chunk<'_>,
-    cx: &Context,
-) {
-    let (work, mut splice) = chunk.split();
-    let buf = work.get(at..).unwrap_or_default();
-    let mut added = 0usize;
-    xadd::rewrite(
-        buf,
-        args,
-        header_end,
-        xadd,
-        carried,
-        context,
-        state,
-        |range, with| {
-            added += with.len().saturating_sub(range.len());
-            splice(range.start + at..range.end + at, with);
-        },
-    );
-    cx.worker.shared.metrics.injected_bytes.inc_by(added as u64);
-}
-
-/// The message that an XADD without a context may belong to, if the listener's rule says so. What the rule would find is
-/// counted in any case.
-fn infer(cx: &Context) -> Option<(SpanContext, TraceState)> {
-    let shared = &cx.worker.shared;
-    let by_connection = cx.inference.find(&shared.deliveries);
-    let by_process = cx.listener.inference.find(&shared.deliveries);
-    for (found, counters) in [&by_connection, &by_process]
-        .into_iter()
-        .zip(&cx.worker.counters.inferences)
-    {
-        let [one, none, several] = counters;
-        match found {
-            Found::One(..) => one.inc(),
-            Found::None => none.inc(),
-            Found::Several => several.inc(),
-        }
-    }
-    let found = match cx.listener.infer_parent {
-        InferParent::Off => return None,
-        InferParent::Connection => by_connection,
-        InferParent::Process => by_process,
-    };
-    match found {
-        Found::One(context, state) => Some((context, state)),
-        Found::None | Found::Several => None,
-    }
-}
-
-fn deliver(
-    shape: Shape,
-    stream: Option<(Box<[u8]>, Arc<Stream>)>,
-    reader: Reader,
-    order: Order,
-) -> Op {
-    Op::Deliver(Box::new(Deliver {
-        shape,
-        stream,
-        reader,
-        order,
-        messages: 0,
-        seen: None,
-        batch: None,
-    }))
-}
-
-fn member(group: &[u8], consumer: &[u8], cx: &Context) -> Member {
-    Member {
-        group: group.into(),
-        group_name: cx.worker.streams.name(group),
-        consumer: cx.worker.streams.name(consumer),
-    }
-}
-
-fn read_op(buf: &[u8], args: &[Span32], grouped: bool, order: Order, cx: &Context) -> Option<Op> {
-    let read = stream_commands::read(buf, args, grouped)?;
-    let reader = match read.group {
-        None => Reader::Receive(None),
-        Some((group, consumer)) if read.noack => Reader::Receive(Some(member(group, consumer, cx))),
-        Some((group, consumer)) => {
-            let keys = args.get(read.keys..read.keys + read.count)?;
-            let ids = args.get(read.keys + read.count..)?;
-            let history = keys
-                .iter()
-                .zip(ids)
-                .filter(|(_, id)| id.of(buf) != b">")
-                .map(|(key, _)| key.of(buf).into())
-                .collect();
-            Reader::Process(member(group, consumer, cx), Again::New { history })
-        }
-    };
-    Some(deliver(Shape::Streams, None, reader, order))
-}
-
-fn claim_op(buf: &[u8], args: &[Span32], auto: bool, order: Order, cx: &Context) -> Option<Op> {
-    let claim = stream_commands::claim(buf, args).filter(|claim| !claim.justid)?;
-    let stream = cx.worker.streams.get(claim.key);
-    let shape = if auto { Shape::Cursor } else { Shape::Entries };
-    let reader = Reader::Process(
-        member(claim.group, claim.consumer, cx),
-        Again::Claimed(claim.retry_count),
-    );
-    Some(deliver(
-        shape,
-        Some((claim.key.into(), stream)),
-        reader,
-        order,
-    ))
-}
-
-fn settle_op(settle: stream_commands::Settle<'_>, cx: &Context) -> Option<Op> {
-    let key = crate::deliveries::GroupKey {
-        upstream: cx.listener.upstream.number,
-        database: cx.database,
-        stream: settle.key,
-        group: settle.group,
-    };
-    let mut table = cx.worker.shared.deliveries.lock();
-    if let Some(group) = table.find(key) {
-        for id in &settle.ids {
-            table.settling(group, *id);
-        }
-    }
-    Some(Op::Settle(Box::new(Settle {
-        key: settle.key.into(),
-        group: settle.group.into(),
-        ids: settle.ids,
-        how: settle.how,
-    })))
 }
 
 /// There will be no reply: what was under way ends without one.

@@ -57,8 +57,8 @@ enum Stage {
     Walk(Box<Deliver>, Walk),
     /// Within an entry of such a reply.
     Entry(Box<Deliver>, Walk),
-    /// Within an entry that is larger than may be held: it passes unread.
-    Oversized(Box<Deliver>, Walk),
+    /// Within what passes unread before such a reply goes on: an entry that is larger than may be held, or a push.
+    Aside(Box<Deliver>, Walk),
     /// Behind the last entry of such a reply.
     Rest(Box<Deliver>),
 }
@@ -96,9 +96,14 @@ impl Replies {
     ) -> Result<(), Raw> {
         *consumed = 0;
         loop {
+            // A reply with entries is over with its own last byte, not with the first of the next.
+            if matches!(&self.stage, Stage::Walk(_, walk) if walk.remaining() == 0)
+                && let Stage::Walk(mut deliver, _) = std::mem::take(&mut self.stage)
+            {
+                self.walked(&mut deliver, cx);
+            }
             let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
             if buf.is_empty() {
-                self.end_walk(cx);
                 return Ok(());
             }
             match std::mem::take(&mut self.stage) {
@@ -140,6 +145,10 @@ impl Replies {
                         return Ok(());
                     }
                 }
+                Stage::Walk(deliver, walk) if buf.first() == Some(&b'>') => {
+                    self.skim.start_push();
+                    self.stage = Stage::Aside(deliver, walk);
+                }
                 Stage::Walk(deliver, walk) => {
                     if !self.walk(deliver, walk, chunk, consumed, cx)? {
                         return Ok(());
@@ -152,12 +161,12 @@ impl Replies {
                         cx.worker.shared.metrics.extracted("too_large").inc();
                         deliver.messages += 1;
                         *consumed += std::mem::take(&mut self.held);
-                        if whole {
-                            walk.entry_done();
-                            self.stage = Stage::Walk(deliver, walk);
+                        walk.entry_done();
+                        self.stage = if whole {
+                            Stage::Walk(deliver, walk)
                         } else {
-                            self.stage = Stage::Oversized(deliver, walk);
-                        }
+                            Stage::Aside(deliver, walk)
+                        };
                     } else if whole {
                         let start = *consumed;
                         let end = start + std::mem::take(&mut self.held);
@@ -170,13 +179,12 @@ impl Replies {
                         return Ok(());
                     }
                 }
-                Stage::Oversized(deliver, mut walk) => {
+                Stage::Aside(deliver, walk) => {
                     *consumed += self.skim.skip(buf)?;
                     if !self.skim.is_done() {
-                        self.stage = Stage::Oversized(deliver, walk);
+                        self.stage = Stage::Aside(deliver, walk);
                         return Ok(());
                     }
-                    walk.entry_done();
                     self.stage = Stage::Walk(deliver, walk);
                 }
                 Stage::Rest(mut deliver) => {
@@ -206,9 +214,11 @@ impl Replies {
                 self.transaction = None;
                 return Ok(Begin::Passed(0));
             }
-            // Redis before 7.0.12 puts a message to oneself (PUBLISH within MULTI) between the elements, uncounted.
+            // No element is a push: what subscribes within MULTI has made a raw relay. Redis before 7.2 sends one here when a
+            // command of the transaction causes it.
             if buf.first() == Some(&b'>') {
-                self.skip_one();
+                self.skim.start_push();
+                self.stage = Stage::Skip;
                 return Ok(Begin::Passed(0));
             }
             *left -= 1;
@@ -229,15 +239,12 @@ impl Replies {
             }
             if buf.starts_with(QUEUED) {
                 let op = cx.inflight.pop().ok_or(Raw("unexpected_reply"))?;
-                if matches!(
-                    op,
-                    Op::Subscribe(..)
-                        | Op::Unsubscribe(..)
-                        | Op::ReplyOff
-                        | Op::ReplySkip
-                        | Op::Raw(_)
-                ) {
-                    return Err(Raw("state_in_multi"));
+                match op {
+                    Op::Raw(reason) => return Err(Raw(reason)),
+                    Op::Subscribe(..) | Op::Unsubscribe(..) | Op::ReplyOff | Op::ReplySkip => {
+                        return Err(Raw("state_in_multi"));
+                    }
+                    _ => {}
                 }
                 if let Some(transaction) = &mut self.transaction {
                     let limit = cx.worker.shared.config.limits.max_pending_replies;
@@ -262,8 +269,15 @@ impl Replies {
             Some(Op::ReplyOff) if buf.first() == Some(&b'-') => {
                 return Err(Raw("client_reply_refused"));
             }
-            Some(Op::ReplySkip) if refused(buf) => return Err(Raw("client_reply_refused")),
-            Some(Op::ReplyOff | Op::ReplySkip) => {
+            Some(Op::ReplySkip) => match refused(buf) {
+                None => return Ok(Begin::More),
+                Some(true) => return Err(Raw("client_reply_refused")),
+                Some(false) => {
+                    cx.inflight.pop();
+                    return Ok(Begin::Passed(0));
+                }
+            },
+            Some(Op::ReplyOff) => {
                 cx.inflight.pop();
                 return Ok(Begin::Passed(0));
             }
@@ -370,7 +384,7 @@ impl Replies {
         if cx.authenticated {
             return;
         }
-        if buf.starts_with(b"-NOAUTH") {
+        if buf.starts_with(b"-NOAUTH") || buf.starts_with(b"-ERR Protocol error: unauth") {
             cx.listener.upstream.set_open(false);
         } else if buf.first() != Some(&b'-')
             && !matches!(
@@ -401,6 +415,7 @@ impl Replies {
             }
             Op::Count(stream) if bulk_id(reply).is_some() => stream.sent.inc(),
             Op::Settle(settle) if error.is_none() => settled(&settle, reply, cx),
+            Op::Settle(settle) => refused_settlement(&settle, cx),
             Op::Auth => cx.authenticated |= error.is_none(),
             Op::Multi if error.is_none() => self.transaction = Some(Box::default()),
             Op::Discard if error.is_none() => self.end_transaction(cx),
@@ -423,31 +438,33 @@ impl Replies {
             cx.inflight.front(),
             Some(Op::Subscribe(..) | Op::Unsubscribe(..))
         );
-        let push = buf.first() == Some(&b'>');
+        let is_push = buf.first() == Some(&b'>');
         let listening =
             !self.resp3 && buf.first() == Some(&b'*') && (subscribing || self.subscriptions.any());
-        if !push && !listening {
+        if !is_push && !listening {
             return Ok(None);
         }
         let Some(push) = pubsub::classify(buf)? else {
             return Ok(Some(Begin::More));
         };
-        match push {
+        self.stage = match push {
             Push::Acknowledge { .. } => {
-                self.skim.start();
-                self.stage = Stage::HoldAck(push);
-                Ok(Some(Begin::Passed(0)))
+                // Nothing but pushes came since CLIENT REPLY: it was not refused.
+                if cx.inflight.is_subscribing_in_silence() {
+                    cx.inflight.pop();
+                }
+                Stage::HoldAck(push)
             }
-            Push::Message => {
-                self.skip_one();
-                Ok(Some(Begin::Passed(0)))
-            }
-            Push::Other if buf.first() == Some(&b'>') => {
-                self.skip_one();
-                Ok(Some(Begin::Passed(0)))
-            }
-            Push::Other => Ok(None),
+            Push::Message => Stage::Skip,
+            Push::Other if is_push => Stage::Skip,
+            Push::Other => return Ok(None),
+        };
+        if is_push {
+            self.skim.start_push();
+        } else {
+            self.skim.start();
         }
+        Ok(Some(Begin::Passed(0)))
     }
 
     /// A subscription was acknowledged: perhaps the one that was asked for.
@@ -520,7 +537,7 @@ impl Replies {
             Stage::Hold(op) => abandon(op, cx, &Outcome::Unknown),
             Stage::Walk(mut deliver, _)
             | Stage::Entry(mut deliver, _)
-            | Stage::Oversized(mut deliver, _)
+            | Stage::Aside(mut deliver, _)
             | Stage::Rest(mut deliver) => {
                 self.walked(&mut deliver, cx);
             }
@@ -541,11 +558,23 @@ impl Replies {
     }
 }
 
-/// Whether an error says that the command itself was refused, and not that it failed.
-fn refused(buf: &[u8]) -> bool {
-    [&b"-NOPERM"[..], b"-NOAUTH", b"-ERR unknown"]
-        .iter()
-        .any(|start| buf.starts_with(start))
+/// Whether an error says that the command itself was refused, and not that it failed; none while that cannot be told.
+fn refused(buf: &[u8]) -> Option<bool> {
+    const REFUSALS: [&[u8]; 7] = [
+        b"-NOPERM",
+        b"-NOAUTH",
+        b"-ERR unknown",
+        // Of a RESP2 connection with subscriptions.
+        b"-ERR Can't execute",
+        b"-BUSY",
+        b"-LOADING",
+        b"-MASTERDOWN",
+    ];
+    if REFUSALS.iter().any(|start| buf.starts_with(start)) {
+        return Some(true);
+    }
+    let incomplete = REFUSALS.iter().any(|start| start.starts_with(buf));
+    (!incomplete).then_some(false)
 }
 
 /// The error code, `WRONGTYPE` of `-WRONGTYPE Operation against …`, if the reply is an error.
@@ -616,18 +645,32 @@ fn settled(settle: &Settle, reply: &[u8], cx: &mut Context) {
     }
 }
 
+/// The server refused a settling command: nothing is settled.
+fn refused_settlement(settle: &Settle, cx: &Context) {
+    let mut table = cx.worker.shared.deliveries.lock();
+    if let Some(group) = table.find(settlement_key(settle, cx)) {
+        for id in &settle.ids {
+            table.settling(group, *id, false);
+        }
+    }
+}
+
+fn settlement_key<'a>(settle: &'a Settle, cx: &Context) -> GroupKey<'a> {
+    GroupKey {
+        upstream: cx.listener.upstream.number,
+        database: cx.database,
+        stream: &settle.key,
+        group: &settle.group,
+    }
+}
+
 /// Ends the deliveries of all messages of a settling command alike.
 pub fn settle_all(settle: &Settle, outcome: &Outcome, cx: &mut Context) {
     settle_each(settle, cx, || outcome.clone());
 }
 
 fn settle_each(settle: &Settle, cx: &mut Context, mut outcome: impl FnMut() -> Outcome) {
-    let key = GroupKey {
-        upstream: cx.listener.upstream.number,
-        database: cx.database,
-        stream: &settle.key,
-        group: &settle.group,
-    };
+    let key = settlement_key(settle, cx);
     let mut table = cx.worker.shared.deliveries.lock();
     let Some(group) = table.find(key) else { return };
     let mut finished = cx.worker.finished();
@@ -682,16 +725,6 @@ impl Replies {
             }
         }
         Ok(true)
-    }
-
-    /// A walk to which nothing is left is over, also if nothing follows: the client has the message by now.
-    fn end_walk(&mut self, cx: &mut Context) {
-        match std::mem::take(&mut self.stage) {
-            Stage::Walk(mut deliver, walk) if walk.remaining() == 0 => {
-                self.walked(&mut deliver, cx)
-            }
-            stage => self.stage = stage,
-        }
     }
 
     /// A reply with entries is over.

@@ -52,17 +52,15 @@ impl Default for World {
 impl World {
     /// A world whose server is known to take commands without AUTH.
     pub fn new(config: Config, infer_parent: InferParent) -> Self {
+        Self::before(Address::tcp("redis.internal", 6379), config, infer_parent)
+    }
+
+    /// The same before a server that may be there.
+    pub fn before(server: Address, config: Config, infer_parent: InferParent) -> Self {
         let metrics = Arc::new(Metrics::new(config.limits.max_metric_names));
-        let address = Address::tcp("redis.internal", 6379);
-        let gauge = metrics.upstream_up("redis.internal:6379");
-        let upstream = Upstream::new(
-            0,
-            address,
-            None,
-            "redis.internal:6379".to_owned(),
-            Readiness::new(),
-            gauge,
-        );
+        let name = server.to_string();
+        let gauge = metrics.upstream_up(&name);
+        let upstream = Upstream::new(0, server, None, name, Readiness::new(), gauge);
         upstream.set_open(true);
         let shared = Shared {
             deliveries: Deliveries::new(
@@ -95,19 +93,24 @@ impl World {
         }
     }
 
+    /// What both directions of a new connection share.
+    pub fn context(&self) -> Context {
+        Context {
+            worker: self.worker.clone(),
+            listener: self.listener.clone(),
+            connection: self.worker.next_connection(),
+            inflight: Inflight::default(),
+            inference: Default::default(),
+            authenticated: false,
+            database: 0,
+            now: NOW,
+        }
+    }
+
     /// A new connection.
     pub fn connect(&self) -> Link {
         Link {
-            cx: Context {
-                worker: self.worker.clone(),
-                listener: self.listener.clone(),
-                connection: self.worker.next_connection(),
-                inflight: Inflight::default(),
-                inference: Default::default(),
-                authenticated: false,
-                database: 0,
-                now: NOW,
-            },
+            cx: self.context(),
             requests: Requests::default(),
             replies: Replies::default(),
             up: Direction::default(),
@@ -119,6 +122,12 @@ impl World {
     /// The spans that ended since this was last asked.
     pub fn spans(&self) -> Vec<Span> {
         std::mem::take(&mut *self.worker.finished())
+    }
+
+    /// Takes what the exporter would export.
+    pub fn exported(&self, spans: &mut Vec<Span>) {
+        spans.clear();
+        self.worker.shared.spans.take(spans);
     }
 
     /// The value of a counter or gauge, summed over its labels that are not given.
@@ -250,6 +259,11 @@ impl Link {
     /// Bytes that are kept, of both directions.
     pub fn kept(&self) -> usize {
         self.up.tail.len() + self.down.tail.len()
+    }
+
+    /// What is kept of both directions, and would be passed on if they closed.
+    pub fn half_done(&self) -> (&[u8], &[u8]) {
+        (&self.up.tail, &self.down.tail)
     }
 
     /// Both sides closed.

@@ -73,7 +73,6 @@ pub struct Worker {
     finished: RefCell<Vec<Span>>,
     wakers: RefCell<Wakers>,
     next_connection: Cell<u64>,
-    keeps_silent: Cell<bool>,
 }
 
 impl Worker {
@@ -86,7 +85,6 @@ impl Worker {
             finished: RefCell::default(),
             wakers: RefCell::default(),
             next_connection: Cell::new((number as u64) << 48),
-            keeps_silent: Cell::new(true),
             shared,
         }
     }
@@ -123,18 +121,6 @@ impl Worker {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.shared.drain.is_draining()
-    }
-
-    /// Whether a connection on which nothing has been said yet outlives the beginning of the drain.
-    #[must_use]
-    pub fn keeps_silent(&self) -> bool {
-        self.keeps_silent.get()
-    }
-
-    /// Ends the connections on which nothing has been said during the drain either.
-    pub fn close_silent(&self) {
-        self.keeps_silent.set(false);
-        self.wake_all();
     }
 
     /// Registers a connection to be woken by [`wake_all`](Self::wake_all).
@@ -191,6 +177,8 @@ pub struct Counters {
     pub injected_envelope: Batched,
     /// Contexts of the application's own.
     pub found_field: Batched,
+    /// Contexts of the application's own, in an envelope.
+    pub found_envelope: Batched,
     /// Contexts found in messages delivered, by source: field, envelope, invalid, none.
     pub extracted: [Batched; 4],
     /// Inferences, by scope (connection, process) and result (one, none, several).
@@ -226,6 +214,7 @@ impl Counters {
             injected_replaced: batched(metrics.injected("replaced")),
             injected_envelope: batched(metrics.injected("envelope")),
             found_field: batched(metrics.found("field")),
+            found_envelope: batched(metrics.found("envelope")),
             extracted: ["field", "envelope", "invalid", "none"]
                 .map(|source| batched(metrics.extracted(source))),
             inferences: ["connection", "process"].map(|scope| {
@@ -258,6 +247,7 @@ impl Counters {
             &self.injected_replaced,
             &self.injected_envelope,
             &self.found_field,
+            &self.found_envelope,
         ] {
             counter.flush();
         }

@@ -82,6 +82,13 @@ impl Builder {
         self
     }
 
+    /// Reaches its server there instead.
+    #[must_use]
+    pub fn upstream(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.upstream);
+        self
+    }
+
     /// Listens there instead of on a free port.
     #[must_use]
     pub fn listen(mut self, address: Address) -> Self {

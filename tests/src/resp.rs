@@ -41,6 +41,21 @@ impl Client {
         })
     }
 
+    /// Over a connection that is there; no read waits longer than usual.
+    ///
+    /// # Panics
+    /// When the process has no descriptor left.
+    #[must_use]
+    pub fn over(writer: Stream) -> Self {
+        writer.set_timeout(PATIENCE).unwrap();
+        let reader = BufReader::new(writer.try_clone().unwrap());
+        Self {
+            reader,
+            writer,
+            limit: PATIENCE,
+        }
+    }
+
     /// Sends bytes as one write.
     ///
     /// # Panics
@@ -180,6 +195,30 @@ impl Client {
         }
     }
 
+    /// Whatever comes until it ends with `end`. Right only where nothing can follow those bytes unasked.
+    ///
+    /// # Panics
+    /// When they do not come in time, or the connection ends before, with what came instead.
+    #[track_caller]
+    pub fn read_until_ends_with(&mut self, end: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(end) {
+            let fail = |what: &str| -> ! {
+                let last = bytes.len().saturating_sub(2_000);
+                let (got, want) = (bytes[last..].escape_ascii(), end.escape_ascii());
+                panic!("{what} instead of \"{want}\", after \"{got}\"")
+            };
+            let read = match self.reader.fill_buf() {
+                Ok([]) => fail("the connection's end"),
+                Ok(some) => some.to_vec(),
+                Err(e) => fail(&e.kind().to_string()),
+            };
+            self.reader.consume(read.len());
+            bytes.extend_from_slice(&read);
+        }
+        bytes
+    }
+
     /// Everything until the other side ends the connection, and how it did.
     ///
     /// # Panics
@@ -233,6 +272,13 @@ pub fn encode<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
         bytes.extend_from_slice(b"\r\n");
     }
     bytes
+}
+
+/// Commands as arrays of bulk strings, one after the other; spaces separate the arguments of each.
+#[must_use]
+pub fn pipeline(commands: &[&str]) -> Vec<u8> {
+    let one = |command: &&str| encode(&command.split(' ').collect::<Vec<_>>());
+    commands.iter().flat_map(one).collect()
 }
 
 /// Sends `bytes` over a connection of its own while reading `count` replies: large pipelines need both at once.

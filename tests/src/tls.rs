@@ -58,7 +58,10 @@ impl Authority {
     /// `NAME.pem` and `NAME.key`, for a host.
     #[must_use]
     pub fn sign(&self, name: &str, host: &str) -> Identity {
-        self.write(name, CertificateParams::new(vec![host.to_owned()]).unwrap())
+        self.write(
+            name,
+            &CertificateParams::new(vec![host.to_owned()]).unwrap(),
+        )
     }
 
     /// The same, expired so long ago.
@@ -66,10 +69,10 @@ impl Authority {
     pub fn sign_expired(&self, name: &str, host: &str, ago: Duration) -> Identity {
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.not_after = (SystemTime::now() - ago).into();
-        self.write(name, params)
+        self.write(name, &params)
     }
 
-    fn write(&self, name: &str, params: CertificateParams) -> Identity {
+    fn write(&self, name: &str, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         let identity = Identity {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::{ConfigError, Environment, Flags, load};
-use crate::tls;
+use crate::{app, tls};
 
 /// Reads the configuration as `run` would, and says `ok` and what it comes to (as JSON if `print`), or everything that is
 /// wrong. Returns what the process should exit with.
@@ -19,6 +19,10 @@ pub fn check(
 ) -> io::Result<u8> {
     match load(flags, env) {
         Ok((config, warnings)) => {
+            if let Err(error) = app::check_telemetry(|name| env.get(name).map(str::to_owned)) {
+                writeln!(err, "{error}")?;
+                return Ok(ConfigError::EXIT_CODE);
+            }
             for warning in warnings {
                 writeln!(err, "warning: {warning}")?;
             }

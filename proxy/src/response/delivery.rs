@@ -87,7 +87,11 @@ impl Replies {
 
     /// The entries of one stream are over: its one span is too.
     pub(super) fn close_batch(&mut self, deliver: &mut Deliver, cx: &mut Context) {
-        if let Some(span) = deliver.batch.take() {
+        if let Some(span) = deliver
+            .batch
+            .take()
+            .filter(|span| span.context.flags.sampled())
+        {
             cx.worker.finish(*span);
         }
     }
@@ -240,29 +244,23 @@ fn receive(
         });
         table.count_delivered(group, entry.id, cx.now);
     }
-    if stream.relation == Relation::Link
-        && let Some(batch) = &mut deliver.batch
-    {
-        batch.batch = batch.batch.map(|count| count + 1);
-        if let Some(context) = carried
-            .context
-            .filter(|_| batch.links.len() < MAX_BATCH_LINKS)
-        {
-            batch.links.push(Link {
-                context,
-                kind: LinkKind::Message,
-            });
-        }
-        return;
-    }
     let start = match stream.relation {
         Relation::Parent => stream.start(carried.context.as_ref()),
         Relation::Link => stream.start_linked(carried.context.as_ref()),
     };
-    if !start.context.flags.sampled() {
+    let batch = stream.relation == Relation::Link;
+    if let Some(span) = deliver.batch.as_mut().filter(|_| batch) {
+        // Sampled if any of its messages is.
+        let sampled = span.context.flags.sampled() || start.context.flags.sampled();
+        span.context.flags = span.context.flags.with_sampled(sampled);
+        span.batch = span.batch.map(|count| count + 1);
+        let room = MAX_BATCH_LINKS.saturating_sub(span.links.len());
+        span.links.extend(start.links.into_iter().take(room));
         return;
     }
-    let batch = stream.relation == Relation::Link;
+    if !batch && !start.context.flags.sampled() {
+        return;
+    }
     let span = Span {
         context: start.context,
         parent: start.parent,

@@ -1,9 +1,9 @@
 //! Finds where the server's replies end, in RESP2 and RESP3.
 //!
 //! A reply is a tree, but its end can be found with one number: how many elements are still to come. An aggregate of `n`
-//! elements takes one away and adds `n`; an attribute adds its pairs and takes none. So nesting costs neither recursion
-//! nor memory. Only the streamed aggregates of RESP3 (`*?` … `.`), whose length nobody says, need a stack, and it is
-//! bounded.
+//! elements takes one away and adds `n`; an attribute adds its pairs and takes none; nor does a push take one: Redis
+//! before 7.2 puts them between the elements of a reply, uncounted. So nesting costs neither recursion nor memory. Only
+//! the streamed aggregates of RESP3 (`*?` … `.`), whose length nobody says, need a stack, and it is bounded.
 
 use crate::request::scan::{Foreign, number_line};
 
@@ -32,6 +32,8 @@ enum State {
     /// At the beginning of an element.
     #[default]
     Header,
+    /// At the beginning of a push.
+    Push,
     /// Within a bulk: bytes to come, its line end included.
     Body(u64),
     /// Within a line whose length is not known.
@@ -49,6 +51,13 @@ impl Skim {
     #[inline]
     pub fn start(&mut self) {
         self.start_many(1);
+    }
+
+    /// Begins a push, between replies or between the elements of one.
+    #[inline]
+    pub fn start_push(&mut self) {
+        self.start_many(0);
+        self.state = State::Push;
     }
 
     /// Begins as many elements.
@@ -81,6 +90,13 @@ impl Skim {
                 State::Header => match self.header(rest)? {
                     0 => break,
                     n => n,
+                },
+                State::Push => match self.header(rest)? {
+                    0 => break,
+                    n => {
+                        self.state = State::Header;
+                        n
+                    }
                 },
                 State::Body(left) => {
                     let n = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
@@ -174,7 +190,7 @@ impl Skim {
                 let Some((count, line)) = number_line(buf, marker)? else {
                     return Ok(0);
                 };
-                if marker != b'|' {
+                if !matches!(marker, b'|' | b'>') {
                     self.take_one();
                 }
                 match count {
@@ -310,7 +326,10 @@ pub fn aggregate(buf: &[u8]) -> Result<Option<(Aggregate, usize)>, Foreign> {
         return Ok(Some((Aggregate::Other, 0)));
     }
     if marker == b'_' {
-        return Ok((buf.len() >= 3).then_some((Aggregate::Null, 3)));
+        return Ok(buf.get(..3).map(|line| match line {
+            b"_\r\n" => (Aggregate::Null, 3),
+            _ => (Aggregate::Other, 0),
+        }));
     }
     let Some((count, line)) = number_line(buf, marker)? else {
         return Ok(None);

@@ -218,6 +218,88 @@ fn a_push_within_exec_is_no_element() {
     assert_eq!(outcomes(&spans), [("9-9".to_owned(), Outcome::Done)]);
 }
 
+// ---- Replies that are left out
+
+#[test]
+fn a_subscription_is_acknowledged_also_after_a_skipped_reply() {
+    let world = World::default();
+    let mut link = world.connect();
+    exchange(&world, &mut link, "HELLO 3", "%1\r\n$5\r\nproto\r\n:3\r\n");
+    for skip in [
+        [line("CLIENT REPLY SKIP"), line("PING")],
+        [line("CLIENT REPLY SKIP"), line("XADD s * f v")],
+    ] {
+        link.client(&[skip.concat(), line("SUBSCRIBE a b"), line("UNSUBSCRIBE")].concat());
+        for (what, channel, count) in [
+            ("subscribe", "a", 1),
+            ("subscribe", "b", 2),
+            ("unsubscribe", "a", 1),
+            ("unsubscribe", "b", 0),
+        ] {
+            link.server(
+                format!(
+                    ">3\r\n${}\r\n{what}\r\n$1\r\n{channel}\r\n:{count}\r\n",
+                    what.len()
+                )
+                .as_bytes(),
+            );
+        }
+        assert!(link.cx.inflight.is_empty());
+        world.spans();
+        let spans = exchange(&world, &mut link, "XADD s * f v", "$3\r\n9-9\r\n");
+        assert_eq!(outcomes(&spans), [("9-9".to_owned(), Outcome::Done)]);
+    }
+}
+
+#[test]
+fn a_refused_client_reply_is_the_end_of_pairing() {
+    for refusal in [
+        "-NOPERM no\r\n",
+        "-NOAUTH Authentication required.\r\n",
+        "-ERR unknown subcommand\r\n",
+        "-ERR Can't execute 'client|reply': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context\r\n",
+        "-BUSY Redis is busy running a script.\r\n",
+        "-LOADING Redis is loading the dataset in memory\r\n",
+        "-MASTERDOWN Link with MASTER is down\r\n",
+    ] {
+        for words in ["CLIENT REPLY SKIP", "CLIENT REPLY OFF"] {
+            let world = World::default();
+            let mut link = world.connect();
+            link.client(&[line(words), line("PING"), line("XADD s * f v")].concat());
+            for byte in refusal.as_bytes() {
+                link.server(&[*byte]);
+            }
+            assert_eq!(
+                link.raw(),
+                Some("client_reply_refused"),
+                "{words} {refusal}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_raw_relay_says_why() {
+    for (words, reason) in [
+        ("CLIENT REPLY OFF", "client_reply_in_multi"),
+        ("SUBSCRIBE a", "subscribe_in_multi"),
+        ("MONITOR", "monitor"),
+        ("SYNC", "replication"),
+    ] {
+        let world = World::default();
+        let mut link = world.connect();
+        link.client(&[line("MULTI"), line("XADD s * f v"), line(words)].concat());
+        link.server(b"+OK\r\n+QUEUED\r\n+QUEUED\r\n");
+        assert_eq!(link.raw(), Some(reason));
+        assert_eq!(
+            outcomes(&world.spans()),
+            [(String::new(), Outcome::Unknown)]
+        );
+        let own = line("XADD s * f v");
+        assert_eq!(link.client(&own), own);
+    }
+}
+
 // ---- Deliveries
 
 #[test]
@@ -716,6 +798,46 @@ fn names_are_bounded_in_length() {
     );
 }
 
+#[test]
+fn before_auth_is_proved_nothing_is_added_that_would_close_the_connection() {
+    for (fields, added, skipped) in [
+        ("a 1", 2, 0.0),
+        ("a 1 b 2", 2, 0.0),
+        ("a 1 b 2 c 3", 0, 1.0),
+        ("a 1 b 2 c 3 d 4", 0, 1.0),
+    ] {
+        let world = World::default();
+        world.listener.upstream.set_open(false);
+        let mut link = world.connect();
+        let xadd = format!("XADD s * {fields}");
+        let argc = xadd.split(' ').count();
+        assert!(
+            link.client(&line(&xadd))
+                .starts_with(format!("*{}\r\n", argc + added).as_bytes()),
+            "{xadd}"
+        );
+        assert_eq!(
+            world.metric(
+                "tars_proxy_contexts_skipped_total",
+                &[("reason", "unauthenticated")]
+            ),
+            skipped,
+            "{xadd}"
+        );
+        // An answer proves that commands are taken; an error does not.
+        link.server(b"-NOAUTH Authentication required.\r\n");
+        assert!(!link.cx.authenticated);
+        link.client(&line("AUTH x"));
+        link.server(b"+OK\r\n");
+        assert!(link.cx.authenticated);
+        assert!(
+            link.client(&line(&xadd))
+                .starts_with(format!("*{}\r\n", argc + 2).as_bytes()),
+            "{xadd}"
+        );
+    }
+}
+
 // ---- Rest
 
 #[test]
@@ -760,4 +882,81 @@ fn a_connection_within_a_command_is_not_at_rest() {
     assert!(!link.requests().is_between());
     link.client(&[&b"x".repeat(98)[..], b"\r\n"].concat());
     assert!(link.requests().is_between());
+}
+
+// ---- Pushes within replies
+
+#[test]
+fn what_cannot_be_followed_within_multi_is_named() {
+    for (words, reason) in [
+        ("SUBSCRIBE c", "subscribe_in_multi"),
+        ("UNSUBSCRIBE c", "subscribe_in_multi"),
+        ("CLIENT REPLY OFF", "client_reply_in_multi"),
+        ("MONITOR", "monitor"),
+    ] {
+        for answer in ["+QUEUED\r\n", "-ERR no\r\n"] {
+            let world = World::default();
+            let mut link = world.connect();
+            link.client(&[line("MULTI"), line("PING"), line(words)].concat());
+            link.server(b"+OK\r\n+QUEUED\r\n");
+            assert_eq!(link.raw(), None);
+            link.server(answer.as_bytes());
+            assert_eq!(link.raw(), Some(reason), "{words}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn a_push_within_a_reply_is_no_element() {
+    // Redis before 7.2 says in the midst of a RESP3 client's reply what the command itself causes: here that a consumer
+    // came to be, or that a key expired.
+    let push = ">4\r\n$8\r\npmessage\r\n$6\r\n__key*\r\n$16\r\n__keyspace@0__:s\r\n$21\r\nxgroup-createconsumer\r\n";
+    let stored = entry("1-1", &["f", "v", "traceparent", CONTEXT]);
+    let stored = String::from_utf8(stored).unwrap();
+    let stripped = String::from_utf8(entry("1-1", &["f", "v"])).unwrap();
+    let replies = |entry: &str| {
+        [
+            (
+                "XREADGROUP GROUP g c STREAMS s >",
+                format!("%1\r\n$1\r\ns\r\n{push}{push}*1\r\n{entry}"),
+            ),
+            (
+                "XREADGROUP GROUP g d STREAMS s t 0 >",
+                format!("{push}%2\r\n{push}$1\r\ns\r\n*1\r\n{entry}{push}$1\r\nt\r\n{push}*0\r\n"),
+            ),
+            ("XCLAIM s g e 0 1-1", format!("*1\r\n{push}{push}{entry}")),
+            (
+                "XAUTOCLAIM s g f 0 0",
+                format!("*3\r\n$3\r\n0-0\r\n*1\r\n{push}{push}{entry}{push}*0\r\n"),
+            ),
+            ("MGET a b", format!("*2\r\n{push}$-1\r\n$1\r\nb\r\n")),
+            (
+                "HGETALL a",
+                format!("%1\r\n{push}$1\r\nb\r\n{push}*1\r\n{push}$1\r\nc\r\n"),
+            ),
+        ]
+    };
+    for whole in [false, true] {
+        let world = delivering(DeliverRule::Strip);
+        let mut link = world.connect();
+        for ((words, reply), (_, read)) in replies(&stored).into_iter().zip(replies(&stripped)) {
+            link.client(&line(words));
+            let piece = if whole { reply.len() } else { 1 };
+            let got: Vec<u8> = reply
+                .as_bytes()
+                .chunks(piece)
+                .flat_map(|piece| link.server(piece))
+                .collect();
+            assert_eq!(String::from_utf8(got).unwrap(), read, "{words}");
+            assert_eq!((link.raw(), link.kept()), (None, 0), "{words}");
+            assert!(
+                link.replies().is_between() && link.cx.inflight.is_empty(),
+                "{words}"
+            );
+        }
+        // Each of the four superseded the one before it.
+        assert_eq!(world.spans().len(), 3);
+        let spans = exchange(&world, &mut link, "XADD s * f v", "$3\r\n9-9\r\n");
+        assert_eq!(outcomes(&spans), [("9-9".to_owned(), Outcome::Done)]);
+    }
 }

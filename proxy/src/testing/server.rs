@@ -10,6 +10,7 @@ use crate::trace::span::EntryId;
 type Args = Vec<Vec<u8>>;
 /// Name and value in turn.
 type Fields = Vec<Vec<u8>>;
+type Entries = Vec<(EntryId, Fields)>;
 
 #[derive(Default)]
 pub struct Server {
@@ -21,7 +22,7 @@ pub struct Server {
     pub channels: BTreeSet<Vec<u8>>,
     pub patterns: BTreeSet<Vec<u8>>,
     pub reply: Mode,
-    pub streams: BTreeMap<Vec<u8>, Vec<(EntryId, Fields)>>,
+    pub streams: BTreeMap<Vec<u8>, Entries>,
     groups: BTreeMap<(Vec<u8>, Vec<u8>), Group>,
     clock: u64,
     /// The commands that were answered, as they came.
@@ -51,6 +52,10 @@ pub fn parse(bytes: &[u8]) -> Option<(Args, usize)> {
             .split(u8::is_ascii_whitespace)
             .filter(|word| !word.is_empty());
         return Some((words.map(<[u8]>::to_vec).collect(), end + 1));
+    }
+    let line = bytes.iter().position(|b| *b == b'\n')? + 1;
+    if bytes.starts_with(b"*0") || bytes.starts_with(b"*-") {
+        return Some((Vec::new(), line));
     }
     let (frame, length) = decode(bytes).unwrap()?;
     let OwnedFrame::Array(frames) = frame else {
@@ -83,7 +88,6 @@ impl Server {
     fn command(&mut self, args: &Args) {
         let name = String::from_utf8_lossy(&args[0]).to_uppercase();
         let before = self.out.len();
-        let subscribed = !self.channels.is_empty() || !self.patterns.is_empty();
         let allowed = [
             "SUBSCRIBE",
             "PSUBSCRIBE",
@@ -92,7 +96,7 @@ impl Server {
             "PING",
             "RESET",
         ];
-        if subscribed && !self.resp3 && !allowed.contains(&&*name) {
+        if self.is_subscriber() && !allowed.contains(&&*name) {
             self.error("ERR Can't execute: only (P|S)SUBSCRIBE are allowed in this context");
         } else if let Some(queue) = &mut self.multi
             && !["EXEC", "DISCARD", "MULTI", "WATCH", "RESET"].contains(&&*name)
@@ -121,7 +125,7 @@ impl Server {
 
     fn execute(&mut self, name: &str, args: &Args) {
         match name {
-            "PING" if !self.resp3 && !(self.channels.is_empty() && self.patterns.is_empty()) => {
+            "PING" if self.is_subscriber() => {
                 self.out
                     .extend_from_slice(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n");
             }
@@ -330,7 +334,7 @@ impl Server {
         self.streams_reply(reply);
     }
 
-    fn streams_reply(&mut self, streams: Vec<(Vec<u8>, Vec<(EntryId, Fields)>)>) {
+    fn streams_reply(&mut self, streams: Vec<(Vec<u8>, Entries)>) {
         if streams.is_empty() {
             let null: &[u8] = if self.resp3 { b"_\r\n" } else { b"*-1\r\n" };
             return self.out.extend_from_slice(null);
@@ -404,6 +408,12 @@ impl Server {
             self.out
                 .extend_from_slice(format!(":{count}\r\n").as_bytes());
         }
+    }
+
+    /// In RESP2 that is a mode of its own.
+    fn is_subscriber(&self) -> bool {
+        let any = !self.channels.is_empty() || !self.patterns.is_empty();
+        any && !self.resp3
     }
 
     /// A message to a subscriber, unasked.

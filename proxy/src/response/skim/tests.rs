@@ -25,7 +25,7 @@ fn skim(bytes: &[u8], cuts: &[usize]) -> Result<Option<usize>, Foreign> {
 
 #[test]
 fn the_end_of_every_type_is_found_at_every_cut() {
-    let replies: [&[u8]; 30] = [
+    let replies: [&[u8]; 31] = [
         b"+OK\r\n",
         b"-ERR wrong\r\n",
         b":-12\r\n",
@@ -44,7 +44,8 @@ fn the_end_of_every_type_is_found_at_every_cut() {
         b"=8\r\ntxt:text\r\n",
         b"%2\r\n+a\r\n:1\r\n+b\r\n%1\r\n+c\r\n_\r\n",
         b"~3\r\n:1\r\n:2\r\n:3\r\n",
-        b">3\r\n+message\r\n+ch\r\n+hi\r\n",
+        b">3\r\n+message\r\n+ch\r\n+hi\r\n:1\r\n",
+        b"*2\r\n:1\r\n>2\r\n+x\r\n*1\r\n:1\r\n:2\r\n",
         b"|1\r\n+ttl\r\n:3600\r\n:5\r\n",
         b"*2\r\n|1\r\n+a\r\n*1\r\n:9\r\n+x\r\n+y\r\n",
         b"|1\r\n+a\r\n:1\r\n|1\r\n+b\r\n:2\r\n$1\r\nz\r\n",
@@ -75,6 +76,20 @@ fn the_end_of_every_type_is_found_at_every_cut() {
             "{:?} byte by byte",
             String::from_utf8_lossy(reply)
         );
+    }
+}
+
+#[test]
+fn the_end_of_a_push_is_found_at_every_cut() {
+    let push = b">3\r\n+message\r\n>1\r\n:7\r\n+ch\r\n*1\r\n+hi\r\n";
+    let bytes = [&push[..], b"+NEXT\r\n"].concat();
+    for cut in 0..=push.len() {
+        let mut skim = Skim::default();
+        skim.start_push();
+        let read = skim.skip(&bytes[..cut]).unwrap();
+        let read = read + skim.skip(&bytes[read..]).unwrap();
+        assert!(skim.is_done());
+        assert_eq!(read, push.len(), "cut at {cut}");
     }
 }
 
@@ -158,17 +173,12 @@ fn reply() -> impl Strategy<Value = OwnedFrame> {
         }),
         Just(OwnedFrame::Null),
     ];
+    // No pushes: to the oracle one within a reply is an element, and servers do not count it.
     leaf.prop_recursive(4, 48, 6, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..6).prop_map(|data| OwnedFrame::Array {
-                data,
-                attributes: None
-            }),
-            prop::collection::vec(inner, 0..6).prop_map(|data| OwnedFrame::Push {
-                data,
-                attributes: None
-            }),
-        ]
+        prop::collection::vec(inner, 0..6).prop_map(|data| OwnedFrame::Array {
+            data,
+            attributes: None,
+        })
     })
 }
 

@@ -95,7 +95,7 @@ impl SpanQueue {
     }
 
     /// Swaps all waiting spans for the empty vector in `taken`.
-    pub(super) fn take(&self, taken: &mut Vec<Span>) {
+    pub(crate) fn take(&self, taken: &mut Vec<Span>) {
         debug_assert!(taken.is_empty(), "spans taken before are still there");
         std::mem::swap(&mut self.lock().spans, taken);
     }

@@ -1,0 +1,17 @@
+//! The same bytes to each server directly and through the proxy: what comes back is the same, and replies stay paired with
+//! requests. One file a subject; `tars_tests::dialogue` says how it is compared and proved.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod authentication;
+mod blocking;
+mod client_reply;
+mod closing;
+mod inline;
+mod pipelines;
+mod protocol_errors;
+mod protocols;
+mod pubsub;
+mod random;
+mod relays;
+mod transactions;
+mod values;

@@ -1,0 +1,78 @@
+//! Commands after which the server speaks when it likes, or no more.
+
+use tars_tests::dialogue::Dialogue;
+use tars_tests::server::{Kind, Server};
+use tars_tests::stage::Stage;
+
+#[test]
+fn monitor_makes_a_raw_relay() {
+    for kind in Kind::ALL {
+        let stage = Stage::of(kind);
+        let mut client = stage.connect();
+        client.command(&["SET", "k", "v"]);
+        client.command(&["MONITOR"]);
+        assert_eq!(client.replies(2), [b"+OK\r\n", b"+OK\r\n"]);
+        stage.direct("GET k");
+        assert!(String::from_utf8_lossy(&client.reply()).ends_with("\"GET\" \"k\"\r\n"));
+        let raw = stage
+            .proxy
+            .metric("tars_proxy_raw_relays_total", &[("reason", "monitor")]);
+        assert_eq!(raw, 1.0, "{kind}");
+        client.command(&["RESET"]);
+        assert_eq!(client.read_until_ends_with(b"+RESET\r\n"), b"+RESET\r\n");
+        assert_eq!(client.call(&["GET", "k"]), "$1\r\nv\r\n");
+    }
+}
+
+#[test]
+fn a_replica_makes_a_raw_relay() {
+    for kind in Kind::ALL {
+        let server = Server::builder(kind)
+            .args(["--repl-diskless-sync", "no"])
+            .start();
+        let stage = Stage::with(server, |proxy| proxy);
+        let mut client = stage.connect();
+        assert_eq!(client.call(&["REPLCONF", "listening-port", "1"]), "+OK\r\n");
+        assert_eq!(client.call(&["REPLCONF", "capa", "psync2"]), "+OK\r\n");
+        client.command(&["PSYNC", "?", "-1"]);
+        assert!(client.reply().starts_with(b"+FULLRESYNC "), "{kind}");
+        stage.direct("SET replicated v");
+        client.read_until_ends_with(b"replicated\r\n$1\r\nv\r\n");
+        assert_eq!(
+            stage
+                .proxy
+                .metric("tars_proxy_raw_relays_total", &[("reason", "replication")]),
+            1.0
+        );
+    }
+}
+
+#[test]
+fn quit_is_answered_and_closes() {
+    Dialogue::new()
+        .commands(&["SET k v", "XADD s 1-1 f v", "QUIT", "GET k"])
+        .closes()
+        .check_all();
+    Dialogue::new()
+        .commands(&["SUBSCRIBE a", "QUIT"])
+        .closes()
+        .check_all();
+    Dialogue::new()
+        .commands(&["MULTI", "SET k v", "QUIT"])
+        .closes()
+        .check_all();
+}
+
+#[test]
+fn a_client_that_is_killed_is_closed() {
+    for kind in Kind::ALL {
+        let stage = Stage::of(kind);
+        let mut client = stage.connect();
+        let id = client.call(&["CLIENT", "ID"]);
+        stage.direct(&format!(
+            "CLIENT KILL ID {}",
+            id.trim_start_matches(':').trim_end()
+        ));
+        assert_eq!(client.read_until_closed().0, b"");
+    }
+}
