@@ -34,8 +34,8 @@ const TIMED_EVERY: u32 = 64;
 /// blocking command spoke last himself.
 const RAW_QUIET: Duration = Duration::from_secs(1);
 
-/// How long after the beginning of a drain a connection is kept whose client has not said anything yet: it was accepted
-/// a moment ago, and its first command is on the way.
+/// During a drain a connection is kept for so long whose client has not said anything yet: it was accepted a moment ago, and
+/// its first command is on the way.
 const FIRST_COMMAND: Duration = Duration::from_secs(1);
 
 /// Buffers of a thread: a task uses them between a read and the write that follows, and never across an await.
@@ -100,9 +100,9 @@ pub struct Connection {
     up: Pump,
     down: Pump,
     telemetry: Telemetry,
-    quiet: Quiet,
     /// Whether the client has sent anything.
     spoken: bool,
+    quiet: Quiet,
     _connected: Connected,
 }
 
@@ -111,6 +111,12 @@ pub struct Connection {
 struct Quiet {
     client_spoke: bool,
     since: Option<Instant>,
+}
+
+impl Quiet {
+    fn lasts(&self, long: Duration) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= long)
+    }
 }
 
 /// What is understood of a connection.
@@ -157,8 +163,8 @@ impl Connection {
                 },
                 waker: None,
             },
-            quiet: Quiet::default(),
             spoken: false,
+            quiet: Quiet::default(),
             _connected: connected,
         }
     }
@@ -289,13 +295,9 @@ impl Connection {
         let understood =
             requests.is_between() && replies.is_between() && cx.inflight.awaits_nothing();
         let rests = if *raw_up {
-            let quiet = self
-                .quiet
-                .since
-                .is_some_and(|since| since.elapsed() >= RAW_QUIET);
-            quiet && !self.quiet.client_spoke
+            self.quiet.lasts(RAW_QUIET) && !self.quiet.client_spoke
         } else {
-            understood
+            understood && (self.spoken || self.quiet.lasts(FIRST_COMMAND))
         };
         rests && self.up.is_at_rest() && self.down.is_at_rest()
     }
@@ -432,8 +434,8 @@ impl Future for Connection {
             (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
             _ if worker.is_draining() => {
-                let since = *this.quiet.since.get_or_insert_with(Instant::now);
-                if this.is_at_rest() && (this.spoken || since.elapsed() >= FIRST_COMMAND) {
+                this.quiet.since.get_or_insert_with(Instant::now);
+                if this.is_at_rest() {
                     Poll::Ready(Ok(()))
                 } else {
                     Poll::Pending

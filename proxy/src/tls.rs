@@ -1,7 +1,7 @@
 //! TLS on either side of a connection: to Redis (`rediss://`), and from clients.
 //!
-//! Both are set up from PEM files that are read again when they change on disk ([`reload`]); a connection keeps what it began
-//! with. What goes wrong is said in the operator's terms ([`explain`], [`FileError`]).
+//! Both are set up from PEM files that are read again when they change on disk ([`Reloading`]); a connection keeps what it began
+//! with. What goes wrong is said in the operator's terms ([`Connector::explain`], [`FileError`]).
 
 mod explain;
 mod files;
@@ -64,7 +64,7 @@ impl Connector {
             .connect(self.name.clone(), stream)
             .await
             .map(|stream| Socket::tls(stream.into()))
-            .map_err(|error| self.explain(error))
+            .map_err(|error| explain::of_handshake(error, &self.settings))
     }
 
     /// The handshake, for a thread that may wait; the socket's time-outs bound it.
@@ -80,7 +80,7 @@ impl Connector {
         while connection.is_handshaking() {
             connection
                 .complete_io(&mut stream)
-                .map_err(|error| self.explain(error))?;
+                .map_err(|error| explain::of_handshake(error, &self.settings))?;
         }
         Ok(StreamOwned::new(connection, stream))
     }

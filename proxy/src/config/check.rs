@@ -3,8 +3,7 @@
 use std::io::{self, Write};
 
 use super::{ConfigError, Environment, Flags, load};
-use crate::app;
-use crate::tls;
+use crate::{app, tls};
 
 /// Reads the configuration as `run` would, and says `ok` and what it comes to (as JSON if `print`), or everything that is
 /// wrong. Returns what the process should exit with.

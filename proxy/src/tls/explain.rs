@@ -10,6 +10,17 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
+/// An error of the handshake with a server.
+pub(super) fn of_handshake(error: io::Error, settings: &UpstreamTls) -> io::Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return io::Error::new(
+            error.kind(),
+            "the server closed the connection in the TLS handshake; does it speak TLS there, or did you mean redis://?",
+        );
+    }
+    of_server(error, settings)
+}
+
 /// An error of the connection to a server.
 pub(super) fn of_server(error: io::Error, settings: &UpstreamTls) -> io::Error {
     let kind = error.kind();
@@ -20,9 +31,6 @@ pub(super) fn of_server(error: io::Error, settings: &UpstreamTls) -> io::Error {
         Some(Error::InvalidCertificate(error)) => certificate(error, settings),
         Some(Error::AlertReceived(alert)) => alert_of_server(*alert, settings),
         Some(error) => format!("TLS failed: {error}"),
-        None if kind == io::ErrorKind::UnexpectedEof => {
-            "the server closed the connection in the TLS handshake; does it speak TLS there, or did you mean redis://?".to_owned()
-        }
         None => return error,
     };
     io::Error::new(kind, text)
