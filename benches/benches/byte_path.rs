@@ -182,6 +182,7 @@ impl Bench {
     /// What the exporter's thread does.
     fn export(&mut self) {
         self.world.exported(&mut self.spans);
+        assert!(!self.spans.is_empty(), "there is something to export");
     }
 }
 
@@ -304,7 +305,7 @@ fn extract(c: &mut Criterion) {
             .deliveries
             .lock()
             .drain(bench.cx.now, &mut spans);
-        bench.export();
+        assert!(!spans.is_empty());
     };
     group.throughput(Throughput::Elements(PIPELINE as u64));
     group.bench_function("delivered", |b| {
