@@ -21,7 +21,7 @@ ci: ## everything that must pass, each stage timed
 lint: check-fmt clippy doc deny ## formatting, clippy, rustdoc, cargo deny
 
 bench: ## measure: micro-benchmarks of the byte path
-	cargo bench --package tars-benches
+	cargo bench --workspace
 
 fuzz: ## fuzz every target for FUZZ_SECONDS in all (60), or one: make fuzz TARGET=name
 	@scripts/fuzz $(TARGET)
@@ -44,4 +44,4 @@ deny:
 	@scripts/deny
 
 bench-build:
-	cargo bench --package tars-benches --no-run
+	cargo bench --workspace --no-run
