@@ -28,7 +28,7 @@ use tokio::task::LocalSet;
 /// Commands that arrive in one read, and entries of one reply.
 const PIPELINE: usize = 16;
 /// Pipelines between two looks at the clock: their spans fit into the queue, which is emptied in between.
-const ROUND: u64 = 64;
+const ROUND: usize = 64;
 
 const FIELDS: [&str; 10] = [
     "order",
@@ -183,6 +183,7 @@ impl Bench {
     /// What the exporter's thread does.
     fn export(&mut self) {
         self.world.exported(&mut self.spans);
+        assert!(!self.spans.is_empty(), "there is something to export");
     }
 }
 
@@ -195,7 +196,7 @@ fn rounds(
 ) -> Duration {
     let (mut left, mut total) = (iterations, Duration::ZERO);
     while left > 0 {
-        let round = left.min(ROUND);
+        let round = left.min(ROUND as u64);
         let start = Instant::now();
         for _ in 0..round {
             timed(bench);
@@ -286,7 +287,7 @@ fn extract(c: &mut Criterion) {
         ">",
     ]);
     // Each round delivers messages of its own, so that none supersedes another.
-    let rounds_of: Vec<(Vec<u8>, Vec<u8>)> = (0..ROUND as usize)
+    let rounds_of: Vec<(Vec<u8>, Vec<u8>)> = (0..ROUND)
         .map(|n| {
             let ids = (n * PIPELINE..(n + 1) * PIPELINE).map(id);
             let ack = ["XACK", "orders", "billing"]
@@ -305,7 +306,7 @@ fn extract(c: &mut Criterion) {
             .deliveries
             .lock()
             .drain(bench.cx.now, &mut spans);
-        bench.export();
+        assert!(!spans.is_empty());
     };
     group.throughput(Throughput::Elements(PIPELINE as u64));
     group.bench_function("delivered", |b| {
@@ -314,7 +315,7 @@ fn extract(c: &mut Criterion) {
             let timed = |bench: &mut Bench| {
                 n += 1;
                 bench.client(&read);
-                bench.server(&rounds_of[n % ROUND as usize].0);
+                bench.server(&rounds_of[n % ROUND].0);
             };
             rounds(&mut Bench::new(), iterations, timed, settle_all)
         });
@@ -324,7 +325,7 @@ fn extract(c: &mut Criterion) {
             let mut n = 0;
             let timed = |bench: &mut Bench| {
                 n += 1;
-                let (reply, ack) = &rounds_of[n % ROUND as usize];
+                let (reply, ack) = &rounds_of[n % ROUND];
                 bench.client(&read);
                 bench.server(reply);
                 bench.client(ack);
@@ -420,7 +421,7 @@ fn full_path(c: &mut Criterion) {
             b.iter_custom(|iterations| {
                 let (mut left, mut total) = (iterations, Duration::ZERO);
                 while left > 0 {
-                    let round = left.min(ROUND);
+                    let round = left.min(ROUND as u64);
                     total += local.block_on(&runtime, async {
                         let start = Instant::now();
                         for _ in 0..round {
