@@ -157,7 +157,7 @@ fn process(
         Relation::Parent => stream.start(carried.context.as_ref()),
         Relation::Link => stream.start_linked(carried.context.as_ref()),
     };
-    let follows = start.parent.is_some() || stream.relation == Relation::Link;
+    let follows = start.parent.is_some();
     let trace_state = if follows {
         carried.state.clone()
     } else {
