@@ -46,8 +46,13 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An address is not to be had.
-    #[error(transparent)]
-    Bind(#[from] BindError),
+    #[error("{setting}: {error}")]
+    Bind {
+        /// The setting that names it.
+        setting: &'static str,
+        /// Why not.
+        error: BindError,
+    },
     /// A file of TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] FileError),
@@ -70,7 +75,10 @@ pub fn run(
     reload: impl Fn(&Config) -> Result<Reloaded, ConfigError>,
 ) -> Result<(), Error> {
     // Before there are other threads: it changes the environment.
-    let inherited = Inherited::from_env()?;
+    let inherited = Inherited::from_env().map_err(|error| Error::Bind {
+        setting: "LISTEN_FDS",
+        error,
+    })?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(control(config, inherited, log_level, env, reload))
 }
@@ -109,7 +117,13 @@ async fn control(
     let bound = config
         .listeners
         .iter()
-        .map(|listener| inherited.bind(&listener.listen))
+        .map(|listener| {
+            let bound = inherited.bind(&listener.listen);
+            bound.map_err(|error| Error::Bind {
+                setting: "listen",
+                error,
+            })
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let addresses: Vec<String> = bound
         .iter()
@@ -135,7 +149,10 @@ async fn control(
     ))
     .list("/traces", "recent traces, live")
     .list("/config", "what is in force")
-    .on(inherited.bind(&config.admin)?);
+    .on(inherited.bind(&config.admin).map_err(|error| Error::Bind {
+        setting: "admin",
+        error,
+    })?);
     for address in inherited.unused() {
         tracing::warn!(%address, "LISTEN_FDS brought a socket that no listener is configured for; nobody answers there");
     }
@@ -234,6 +251,7 @@ async fn stop(
     exporting
         .flush(deadline.max(Instant::now() + FLUSH_TIMEOUT))
         .await;
+    tracing::info!("stopped");
 }
 
 fn listeners(
