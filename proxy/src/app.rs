@@ -106,7 +106,7 @@ async fn control(
     let metrics = Arc::new(Metrics::new(config.limits.max_metric_names));
     let (drain, readiness) = (Drain::new(), Readiness::new());
     let settings = export::Settings::from_env(&env).map_err(Error::Telemetry)?;
-    let spans = Arc::new(SpanQueue::new(&settings));
+    let spans = Arc::new(SpanQueue::new(&settings).holding(config.limits.max_recent_spans));
     let registered = tars_sidecar::process::register(metrics.registry())
         .and_then(|()| spans.counters().register(metrics.registry()));
     registered.map_err(|error| Error::Telemetry(error.to_string()))?;

@@ -103,7 +103,8 @@ pub struct Connection {
     /// Whether the client has sent anything.
     spoken: bool,
     quiet: Quiet,
-    _connected: Connected,
+    /// Until the server has closed: a client that does not look at its socket must not make it seem to be there.
+    connected: Option<Connected>,
 }
 
 /// What is known of a connection that is not understood: who spoke last, and since when nobody has.
@@ -165,7 +166,7 @@ impl Connection {
             },
             spoken: false,
             quiet: Quiet::default(),
-            _connected: connected,
+            connected: Some(connected),
         }
     }
 
@@ -231,6 +232,7 @@ impl Connection {
             down,
             telemetry,
             quiet,
+            connected,
             ..
         } = self;
         let Telemetry {
@@ -255,6 +257,7 @@ impl Connection {
                         .or_else(ignore_not_connected)
                         .map_err(Error::of(Side::Client))?;
                     down.end = End::Told;
+                    *connected = None;
                     return Poll::Ready(Ok(()));
                 }
                 End::Told => return Poll::Ready(Ok(())),

@@ -3,6 +3,7 @@
 //! A message is known by what Redis knows it by: server, database, stream, group, entry ID. The table is bounded; when it
 //! is full the oldest delivery ends, counted. One short lock: nothing is awaited or allocated in bulk while it is held.
 
+use std::hash::BuildHasher as _;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +19,9 @@ const MAX_IDLE_GROUPS: usize = 1024;
 
 /// An entry ID holds a clock only if the server made it. An age beyond a day is taken for an ID of the producer's choice.
 const MAX_AGE_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Keys and names up to this length are kept as they are; a key of megabytes would be kept for as long as its group.
+const MAX_KEPT_NAME: usize = 1024;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -91,13 +95,21 @@ pub struct GroupKey<'a> {
 }
 
 impl GroupKey<'_> {
-    fn write(&self, out: &mut Vec<u8>) {
+    /// Names the group. Of a key or a name that is too long to be kept, its length and a digest of 128 bits stand for it.
+    fn write(&self, out: &mut Vec<u8>, digests: &[foldhash::quality::RandomState; 2]) {
         out.clear();
         out.extend_from_slice(&self.upstream.to_ne_bytes());
         out.extend_from_slice(&self.database.to_ne_bytes());
-        out.extend_from_slice(&self.stream.len().to_ne_bytes());
-        out.extend_from_slice(self.stream);
-        out.extend_from_slice(self.group);
+        for name in [self.stream, self.group] {
+            out.extend_from_slice(&name.len().to_ne_bytes());
+            if name.len() <= MAX_KEPT_NAME {
+                out.extend_from_slice(name);
+            } else {
+                for digest in digests {
+                    out.extend_from_slice(&digest.hash_one(name).to_ne_bytes());
+                }
+            }
+        }
     }
 }
 
@@ -120,6 +132,10 @@ pub struct Table {
     bound: usize,
     gauge: IntGauge,
     evicted: IntCounter,
+    /// Groups without unsettled deliveries.
+    idle_groups: usize,
+    /// Stand in for keys that are too long to be kept.
+    digests: [foldhash::quality::RandomState; 2],
     scratch: Vec<u8>,
 }
 
@@ -161,6 +177,8 @@ impl Deliveries {
                 bound: bound.max(1),
                 gauge,
                 evicted,
+                idle_groups: 0,
+                digests: Default::default(),
                 scratch: Vec::new(),
             }),
         }
@@ -176,7 +194,7 @@ impl Table {
     /// The group of this key, if it has been met.
     #[must_use]
     pub fn find(&mut self, key: GroupKey<'_>) -> Option<GroupRef> {
-        key.write(&mut self.scratch);
+        key.write(&mut self.scratch, &self.digests);
         self.group_index
             .get(self.scratch.as_slice())
             .map(|group| GroupRef(*group))
@@ -187,9 +205,10 @@ impl Table {
         if let Some(group) = self.find(key) {
             return group;
         }
-        if self.group_index.len() >= MAX_IDLE_GROUPS {
+        if self.idle_groups >= MAX_IDLE_GROUPS {
             self.forget_idle_groups();
         }
+        self.idle_groups += 1;
         let key: Box<[u8]> = self.scratch.as_slice().into();
         let group = Group {
             key: key.clone(),
@@ -210,6 +229,7 @@ impl Table {
     }
 
     fn forget_idle_groups(&mut self) {
+        self.idle_groups = 0;
         let Self {
             groups,
             group_index,
@@ -251,6 +271,9 @@ impl Table {
             self.end(self.oldest, now, Outcome::Evicted, out);
         }
         if let Some(group) = self.groups.get_mut(group.0 as usize) {
+            if group.live == 0 {
+                self.idle_groups = self.idle_groups.saturating_sub(1);
+            }
             group.live += 1;
             group.metrics.delivered.inc();
             if again {
@@ -402,6 +425,9 @@ impl Table {
             .set(i64::try_from(self.index.len()).unwrap_or(i64::MAX));
         if let Some(group) = self.groups.get_mut(group as usize) {
             group.live = group.live.saturating_sub(1);
+            if group.live == 0 {
+                self.idle_groups += 1;
+            }
             group.metrics.ended(match &outcome {
                 Outcome::Error(_) => "failed",
                 Outcome::Timeout => "timeout",

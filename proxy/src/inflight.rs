@@ -51,6 +51,29 @@ pub enum Op {
     Raw(&'static str),
 }
 
+impl Op {
+    /// Bytes of names and IDs that it holds, apart from its own size.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Settle(settle) => {
+                settle.key.len() + settle.group.len() + size_of_val(settle.ids.as_slice())
+            }
+            Self::Deliver(deliver) => {
+                let key = deliver.stream.as_ref().map_or(0, |(key, _)| key.len());
+                key + match &deliver.reader {
+                    Reader::Range | Reader::Receive(None) => 0,
+                    Reader::Receive(Some(member)) => member.group.len(),
+                    Reader::Process(member, Again::Claimed(_)) => member.group.len(),
+                    Reader::Process(member, Again::New { history }) => {
+                        member.group.len() + history.iter().map(|key| key.len()).sum::<usize>()
+                    }
+                }
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// XADD under way.
 #[derive(Debug)]
 pub struct Send {
@@ -130,6 +153,8 @@ pub struct Settle {
 #[derive(Debug, Default)]
 pub struct Inflight {
     ops: VecDeque<Op>,
+    /// Bytes of names and IDs that they hold.
+    bytes: usize,
 }
 
 /// A queue that is empty gives memory beyond this back.
@@ -151,12 +176,20 @@ impl Inflight {
     /// One more request.
     #[inline]
     pub fn push(&mut self, op: Op) {
+        self.bytes += op.bytes();
         self.ops.push_back(op);
     }
 
     /// Puts back what was taken too early.
     pub fn push_front(&mut self, op: Op) {
         self.ops.push_front(op);
+    }
+
+    /// Bytes of names and IDs that are remembered until the commands that named them are answered.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Number of entries: a run of plain requests is one.
@@ -207,6 +240,7 @@ impl Inflight {
             return Some(Op::Plain(1));
         }
         let op = self.ops.pop_front();
+        self.bytes = self.bytes.saturating_sub(op.as_ref().map_or(0, Op::bytes));
         if self.ops.is_empty() && self.ops.capacity() > KEPT_CAPACITY {
             self.ops.shrink_to(KEPT_CAPACITY);
         }
@@ -248,6 +282,22 @@ mod tests {
         assert!(queue.awaits_nothing() && !queue.is_empty());
         queue.push_plain();
         assert!(!queue.awaits_nothing());
+    }
+
+    #[test]
+    fn what_commands_name_is_weighed_until_they_are_answered() {
+        let mut queue = Inflight::default();
+        queue.push_plain();
+        queue.push(Op::Settle(Box::new(Settle {
+            key: b"key".as_slice().into(),
+            group: b"g".as_slice().into(),
+            ids: vec![EntryId { ms: 1, seq: 1 }; 10],
+            how: How::Ack,
+        })));
+        assert_eq!(queue.bytes(), 4 + 10 * size_of::<EntryId>());
+        queue.pop().unwrap();
+        queue.pop().unwrap();
+        assert_eq!(queue.bytes(), 0);
     }
 
     #[test]

@@ -32,6 +32,10 @@ const MAX_UNAUTHENTICATED_ARGUMENTS: usize = 10;
 /// Before a successful AUTH, Redis closes on a longer argument.
 const MAX_UNAUTHENTICATED_BULK: usize = 16_384;
 
+/// What commands that wait for their replies name (keys, groups, IDs) may take as much room as so many messages of the
+/// largest size: each of them may be as large, and a client need not read its replies.
+const MAX_PENDING_MESSAGES: usize = 4;
+
 /// `HELLO 3 AUTH user password`: a HELLO with fewer arguments holds no password.
 const HELLO_AUTH_ARGUMENTS: u32 = 5;
 
@@ -79,6 +83,8 @@ pub struct Requests {
     replies: ReplyMode,
     /// MULTI was sent, and nothing that ends it.
     multi: bool,
+    /// The database that SELECT asked for last, whether or not it was answered yet.
+    database: u32,
 }
 
 #[derive(Debug, Default)]
@@ -289,6 +295,7 @@ impl Requests {
             }
             Kind::Reset => {
                 self.multi &= argc != 1;
+                self.database = 0;
                 cx.inflight.push(Op::Reset);
             }
             Kind::Hello => cx.inflight.push(Op::Hello),
@@ -446,6 +453,7 @@ impl Requests {
                     return Err(Raw("state_while_replies_off"));
                 }
                 let database = arg(1).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+                self.database = database.unwrap_or(self.database);
                 database.map(Op::Select)
             }
             Kind::Xread | Kind::Xreadgroup => {
@@ -471,13 +479,12 @@ impl Requests {
                     )
                 })
             }),
-            Kind::Xack => stream_commands::ack(buf, args).and_then(|settle| settle_op(settle, cx)),
-            Kind::Xackdel => {
-                stream_commands::ack_del(buf, args).and_then(|settle| settle_op(settle, cx))
-            }
-            Kind::Xnack => {
-                stream_commands::nack(buf, args).and_then(|settle| settle_op(settle, cx))
-            }
+            Kind::Xack => stream_commands::ack(buf, args)
+                .and_then(|settle| settle_op(settle, self.database, cx)),
+            Kind::Xackdel => stream_commands::ack_del(buf, args)
+                .and_then(|settle| settle_op(settle, self.database, cx)),
+            Kind::Xnack => stream_commands::nack(buf, args)
+                .and_then(|settle| settle_op(settle, self.database, cx)),
             _ => None,
         };
         match op {
@@ -499,7 +506,9 @@ fn refused_at_sight(buf: &[u8], cx: &Context) -> bool {
 /// Whether as many replies are awaited as may be: a further one may have no meaning, and where it must have one, the
 /// connection is not understood any more.
 fn is_full(cx: &Context) -> bool {
-    cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies
+    let limits = &cx.worker.shared.config.limits;
+    cx.inflight.len() >= limits.max_pending_replies
+        || cx.inflight.bytes() >= MAX_PENDING_MESSAGES * limits.max_message_bytes
 }
 
 /// A read whose reply will not be read ends what inference knows, as any read does.
@@ -529,6 +538,7 @@ pub fn abandon(op: Op, cx: &mut Context, outcome: &Outcome) {
         {
             crate::response::settle_all(&settle, &Outcome::Uncertain, cx);
         }
+        Op::Settle(settle) => crate::response::refused_settlement(&settle, cx),
         _ => {}
     }
 }

@@ -646,7 +646,7 @@ fn settled(settle: &Settle, reply: &[u8], cx: &mut Context) {
 }
 
 /// The server refused a settling command: nothing is settled.
-fn refused_settlement(settle: &Settle, cx: &Context) {
+pub(crate) fn refused_settlement(settle: &Settle, cx: &Context) {
     let mut table = cx.worker.shared.deliveries.lock();
     if let Some(group) = table.find(settlement_key(settle, cx)) {
         for id in &settle.ids {

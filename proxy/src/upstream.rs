@@ -125,7 +125,11 @@ impl Upstream {
                 ))
             }
             Err(error) => {
-                self.lost(&error);
+                if is_ours(&error) {
+                    tracing::warn!(upstream = %self.name, %error, "no connection to the server can be opened from here");
+                } else {
+                    self.lost(&error);
+                }
                 Err(error)
             }
         }
@@ -316,3 +320,17 @@ async fn exchange(socket: &mut Socket, question: &[u8], answer: &mut [u8]) -> io
     poll_fn(|cx| socket.poll_flush(cx)).await?;
     poll_fn(|cx| socket.poll_read(cx, answer)).await
 }
+
+/// Whether a connection failed for want of something on this side: descriptors, memory or local ports say nothing of the
+/// server.
+fn is_ours(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory
+    ) || matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
+
+/// No descriptor left for this process (`errno(3)`, Linux).
+const EMFILE: i32 = 24;
+/// No descriptor left for anybody.
+const ENFILE: i32 = 23;

@@ -143,6 +143,17 @@ fn readiness_follows_the_server_and_an_outage_is_logged_once() {
 }
 
 #[test]
+fn a_client_that_does_not_look_at_its_socket_does_not_hide_that_the_server_is_gone() {
+    let mut server = Server::redis70();
+    let mut proxy = Proxy::to(&server).start();
+    let mut client = proxy.connect();
+    assert_eq!(client.call(&["PING"]), "+PONG\r\n");
+    server.stop();
+    proxy.wait_unready();
+    drop(client);
+}
+
+#[test]
 fn a_server_that_is_not_there_at_the_start_may_come_later() {
     let mut server = Server::redis70();
     server.stop();

@@ -339,12 +339,12 @@ fn groups_are_forgotten_when_idle_and_reused() {
     }
     let mut table = all.deliveries.lock();
     assert!(
-        table.group_index.len() <= MAX_IDLE_GROUPS,
+        table.group_index.len() <= MAX_IDLE_GROUPS + 1, // and the one that is not idle
         "{}",
         table.group_index.len()
     );
     assert!(
-        table.groups.len() <= MAX_IDLE_GROUPS,
+        table.groups.len() <= MAX_IDLE_GROUPS + 1,
         "{}",
         table.groups.len()
     );
@@ -609,4 +609,40 @@ proptest! {
         let flags: Vec<TraceFlags> = out.iter().map(|span| span.context.flags).collect();
         prop_assert!(flags.iter().all(|flags| flags.sampled()));
     }
+}
+
+#[test]
+fn a_key_of_megabytes_is_told_from_others_and_not_kept() {
+    let all = fixture(10);
+    let mut out = Vec::new();
+    let long = "k".repeat(2 << 20);
+    let other = format!("{}l", &long[1..]);
+    all.deliver(key(&long, "g"), 1, 10, &mut out);
+    assert!(!all.settle(key(&other, "g"), 1, 20, &mut out));
+    assert!(all.settle(key(&long, "g"), 1, 20, &mut out));
+    let table = all.deliveries.lock();
+    assert!(
+        table
+            .groups
+            .iter()
+            .all(|group| group.key.len() <= 4 * MAX_KEPT_NAME)
+    );
+}
+
+#[test]
+fn many_live_groups_do_not_make_a_hot_one_be_forgotten() {
+    let all = fixture(3 * MAX_IDLE_GROUPS);
+    let mut out = Vec::new();
+    for n in 0..2 * MAX_IDLE_GROUPS {
+        all.deliver(key(&format!("live{n}"), "g"), 1, 10, &mut out);
+    }
+    for _ in 0..3 {
+        all.deliver(key("hot", "g"), 1, 10, &mut out);
+        assert!(all.settle(key("hot", "g"), 1, 20, &mut out));
+        all.deliver(key("warm", "g"), 1, 10, &mut out);
+        assert!(all.settle(key("warm", "g"), 1, 20, &mut out));
+    }
+    let mut table = all.deliveries.lock();
+    assert!(table.find(key("hot", "g")).is_some() && table.find(key("warm", "g")).is_some());
+    assert_eq!(table.idle_groups, 2);
 }

@@ -83,10 +83,15 @@ pub(super) fn claim_op(
     ))
 }
 
-pub(super) fn settle_op(settle: stream_commands::Settle<'_>, cx: &Context) -> Option<Op> {
+/// `database` is the one that will be selected when the command is carried out.
+pub(super) fn settle_op(
+    settle: stream_commands::Settle<'_>,
+    database: u32,
+    cx: &Context,
+) -> Option<Op> {
     let key = crate::deliveries::GroupKey {
         upstream: cx.listener.upstream.number,
-        database: cx.database,
+        database,
         stream: settle.key,
         group: settle.group,
     };

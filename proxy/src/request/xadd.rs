@@ -105,6 +105,12 @@ pub enum Source {
 }
 
 impl Carried {
+    /// Whether there is a `tracestate` field.
+    #[must_use]
+    pub fn has_tracestate(&self) -> bool {
+        self.has_tracestate
+    }
+
     /// Looks for a context among the `(name, value)` pairs of a message.
     pub fn read<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone) -> Self {
         let mut traceparents = 0u32;

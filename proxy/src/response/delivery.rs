@@ -65,7 +65,11 @@ impl Replies {
         match stream.deliver {
             DeliverRule::Keep => {}
             DeliverRule::Propagate => {
+                // A trace that begins here cannot stand beside the `tracestate` of the one it left.
+                let stands = !carried.has_tracestate()
+                    || process.is_some_and(|span| follows(&span, &carried));
                 if let Some(context) = process
+                    && stands
                     && carried.source == Source::Field
                     && let Some(value) = propagated(fields, buf)
                 {
@@ -95,6 +99,13 @@ impl Replies {
             cx.worker.finish(*span);
         }
     }
+}
+
+/// Whether a span goes on with the trace that a message carries.
+fn follows(span: &SpanContext, carried: &Carried) -> bool {
+    carried
+        .context
+        .is_some_and(|message| message.trace_id == span.trace_id)
 }
 
 /// Where the value of a lone version 00 `traceparent` field begins.

@@ -41,6 +41,13 @@ impl SpanQueue {
         }
     }
 
+    /// Has room for as many spans on their way to the ring of recent traces, also where fewer may wait to be exported.
+    #[must_use]
+    pub fn holding(mut self, recent: usize) -> Self {
+        self.capacity = self.capacity.max(recent);
+        self
+    }
+
     /// Hands over one finished span.
     pub fn push(&self, span: Span) {
         self.offer(1, std::iter::once(span));
