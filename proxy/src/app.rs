@@ -39,6 +39,10 @@ const EXPIRE_EVERY: Duration = Duration::from_millis(250);
 /// How often connections are asked, during a drain, whether they are at rest.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// Descriptors that are kept for the admin server (128 connections), listeners, exporters and the readiness check, so that
+/// a proxy that is full still answers its probes.
+const RESERVED_DESCRIPTORS: u64 = 192;
+
 /// What remains of the drain for spans when connections have used all of it.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -130,7 +134,9 @@ async fn control(
         .map(|bound| bound.local_addr().map(|address| address.to_string()))
         .collect::<Result<_, _>>()?;
     let recent = Arc::new(
-        Recent::new(config.limits.max_recent_spans).listening_on(addresses.iter().cloned()),
+        Recent::new(config.limits.max_recent_spans)
+            .listening_on(addresses.iter().cloned())
+            .off((!config.trace).then_some("tracing is off (no_trace)")),
     );
     let described = Arc::new(ArcSwap::from_pointee(config.describe()));
     let shown = described.clone();
@@ -175,7 +181,7 @@ async fn control(
             metrics.deliveries.clone(),
             metrics.deliveries_evicted.clone(),
         ),
-        room: AtomicUsize::new(config.limits.max_connections),
+        room: AtomicUsize::new(connections(&config)),
         rules: rules.clone(),
         metrics,
         spans,
@@ -218,6 +224,23 @@ async fn control(
     stop(&shared, bound, threads, exporting).await;
     admin.abort();
     Ok(())
+}
+
+/// Connections that may be open at once: `max_connections`, or fewer where the process may not have descriptors for as
+/// many. Each takes two.
+fn connections(config: &Config) -> usize {
+    let descriptors = tars_sidecar::process::raise_descriptor_limit();
+    let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    if room < config.limits.max_connections {
+        tracing::warn!(
+            connections = room,
+            max_connections = config.limits.max_connections,
+            descriptors,
+            "fewer connections than max_connections: raise the limit of open files (ulimit -n, LimitNOFILE)"
+        );
+    }
+    room.min(config.limits.max_connections)
 }
 
 /// Stops accepting, lets connections finish, ends open spans, and exports what there is: within `drain_timeout`.

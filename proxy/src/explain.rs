@@ -9,7 +9,7 @@ mod decide;
 mod report;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal as _, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::config::{
@@ -71,6 +71,9 @@ pub fn run(
         Err(error) => return writeln!(err, "{error}").map(|()| ConfigError::EXIT_CODE),
     };
     let (report, complete) = if args.stream.is_empty() {
+        if args.file.is_none() && io::stdin().is_terminal() {
+            writeln!(err, "reading commands from the terminal; end with Ctrl-D")?;
+        }
         match read_input(args.file.as_deref()) {
             Ok(input) => {
                 let report = explain_commands(&input, &config);
@@ -100,7 +103,7 @@ pub fn run(
         let upstream = &server.upstream;
         match explain_streams(args, &server, env.get("REDISCLI_AUTH"), &config) {
             Ok(report) => {
-                let complete = report.streams.iter().all(|line| line.error.is_none());
+                let complete = report.streams.iter().all(StreamLine::seen);
                 (report.show(args.json), complete)
             }
             Err(error) => return writeln!(err, "{upstream}: {error}").map(|()| 1),
@@ -191,7 +194,10 @@ fn explain_streams(
             .rules
             .matching(key)
             .map(|rule| rule.pattern.as_str().to_owned());
-        let mut line = StreamLine::new(stream, rule, &settings, config.rules.sampler.ratio);
+        let rules = &config.rules;
+        let flag = rules.deliver.iter().any(|over| over.pattern.matches(key))
+            || rules.sample.iter().any(|over| over.pattern.matches(key));
+        let mut line = StreamLine::new(stream, rule, flag, &settings, rules.sampler.ratio);
         match client.latest(key, args.count) {
             Ok(entries) => line.measure(entries.iter().map(|fields| {
                 let fields: Vec<(&[u8], &[u8])> = fields

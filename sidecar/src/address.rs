@@ -45,6 +45,14 @@ impl Address {
         Self::Tcp { host, port }
     }
 
+    /// Reads an address for a setting whose usual port is `port`: an error that says what would be right names that one.
+    ///
+    /// # Errors
+    /// As [`FromStr`].
+    pub fn read(text: &str, port: u16) -> Result<Self, AddressError> {
+        parse(text, Some(port))
+    }
+
     /// The socket address, if the host is an IP address.
     #[must_use]
     pub fn as_socket_addr(&self) -> Option<SocketAddr> {
@@ -94,27 +102,36 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return unix(path);
-        }
-        if text.contains('@') {
-            return refuse("an address has no user or password; write host:port or unix:/path");
-        }
-        if text.contains("://") {
-            return refuse("this is a URL; write an address: host:port or unix:/path");
-        }
-        if text.starts_with('/') {
-            return refuse(format!("`{text}` is a path; write unix:{text}"));
-        }
-        let (host, port) = split(text)?;
-        match port {
-            Some(port) => Ok(Self::tcp(host, number(port)?)),
-            None => refuse(format!(
-                "`{text}` has no port; write host:port, such as {}",
-                Self::tcp(host, 6380)
-            )),
-        }
+        parse(text, None)
     }
+}
+
+fn parse(text: &str, usual: Option<u16>) -> Result<Address, AddressError> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix(path);
+    }
+    if text.contains('@') {
+        return refuse("an address has no user or password; write host:port or unix:/path");
+    }
+    if text.contains("://") {
+        return refuse("this is a URL; write an address: host:port or unix:/path");
+    }
+    if text.starts_with('/') {
+        return refuse(format!("`{text}` is a path; write unix:{text}"));
+    }
+    let (host, port) = split(text, usual)?;
+    match port {
+        Some(port) => Ok(Address::tcp(host, number(port)?)),
+        None => refuse(format!(
+            "`{text}` has no port; write {text}:{}",
+            shown(usual)
+        )),
+    }
+}
+
+/// The port in an example, or its place.
+fn shown(usual: Option<u16>) -> String {
+    usual.map_or_else(|| "<port>".to_owned(), |port| port.to_string())
 }
 
 impl fmt::Display for Address {
@@ -159,27 +176,33 @@ fn unix(path: &str) -> Result<Address, AddressError> {
     Ok(Address::Unix(path.into()))
 }
 
-/// Host, without brackets, and port.
+/// Host, without brackets, and port, which may be missing. `usual` is the one that errors name as an example. A number alone is
+/// no host: it is a port whose host is missing.
 ///
 /// # Errors
 /// A sentence that says what is wrong, and what would be right.
-pub fn split(text: &str) -> Result<(&str, Option<&str>), AddressError> {
+pub fn split(text: &str, usual: Option<u16>) -> Result<(&str, Option<&str>), AddressError> {
+    let example = shown(usual);
     if let Some(rest) = text.strip_prefix('[') {
         let Some((host, rest)) = rest.split_once(']') else {
-            return refuse(format!("`{text}` has no `]`; write [::1]:6380"));
+            return refuse(format!("`{text}` has no `]`; write [::1]:{example}"));
         };
         if host.parse::<Ipv6Addr>().is_err() {
-            return refuse(format!("`{host}` is no IPv6 address; write [::1]:6380"));
+            return refuse(format!(
+                "`{host}` is no IPv6 address; write [::1]:{example}"
+            ));
         }
         return match rest.strip_prefix(':') {
             Some(port) => Ok((host, Some(port))),
             None if rest.is_empty() => Ok((host, None)),
-            None => refuse("a `:` and the port follow the `]`; write [::1]:6380"),
+            None => refuse(format!(
+                "a `:` and the port follow the `]`; write [::1]:{example}"
+            )),
         };
     }
     if text.parse::<Ipv6Addr>().is_ok() {
         return refuse(format!(
-            "`{text}` is an IPv6 address without port; write [{text}]:6380"
+            "`{text}` is an IPv6 address without port; write [{text}]:{example}"
         ));
     }
     let (host, port) = match text.split_once(':') {
@@ -187,18 +210,24 @@ pub fn split(text: &str) -> Result<(&str, Option<&str>), AddressError> {
         None => (text, None),
     };
     if port.is_some_and(|port| port.contains(':')) {
-        return refuse(
-            "there is more than one `:`; write host:port, and an IPv6 address as [::1]:6380",
-        );
+        return refuse(format!(
+            "there is more than one `:`; write host:port, and an IPv6 address as [::1]:{example}"
+        ));
     }
     if host.is_empty() {
-        return refuse("the host is missing; write host:port, such as 127.0.0.1:6380");
+        return refuse(format!(
+            "the host is missing; write host:port, such as 127.0.0.1:{example}"
+        ));
+    }
+    if port.is_none() && host.bytes().all(|b| b.is_ascii_digit()) {
+        let port = number(host)?;
+        return refuse(format!("`{text}` has no host; write 127.0.0.1:{port}"));
     }
     let in_a_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if host.len() > MAX_HOST || !host.chars().all(in_a_name) {
-        return refuse(
-            "the host is neither a name nor an IP address; write host:port, such as 127.0.0.1:6380",
-        );
+        return refuse(format!(
+            "the host is neither a name nor an IP address; write host:port, such as 127.0.0.1:{example}"
+        ));
     }
     Ok((host, port))
 }
@@ -210,6 +239,6 @@ pub fn split(text: &str) -> Result<(&str, Option<&str>), AddressError> {
 pub fn number(port: &str) -> Result<u16, AddressError> {
     match port.parse() {
         Ok(number) if port.bytes().all(|b| b.is_ascii_digit()) => Ok(number),
-        _ => refuse("the port is no number from 0 to 65535"),
+        _ => refuse("the port, behind the host, is no number from 0 to 65535"),
     }
 }

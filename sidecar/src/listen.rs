@@ -9,11 +9,17 @@ use std::path::{Path, PathBuf};
 
 use crate::address::Address;
 
+/// Connections that may wait to be accepted. std asks for 128, and a client beyond tries again only after a second; Redis asks
+/// for 511 (`tcp-backlog`). The kernel's own bound is `net.core.somaxconn`, 4096.
+const BACKLOG: i32 = 4096;
+
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Somebody is there.
-    #[error("cannot listen on {0}: another process listens there; stop it or give another address")]
+    #[error(
+        "cannot listen on {0}: the address is in use; stop what has it, or give another address"
+    )]
     InUse(Address),
     /// A port below 1024, or a folder that is not ours.
     #[error(
@@ -28,6 +34,17 @@ pub enum BindError {
         "cannot listen on {0}: there is a file of that name which is not a socket; it stays as it is"
     )]
     NotASocket(Address),
+    /// The folder of a unix socket.
+    #[error(
+        "cannot listen on {0}: the folder {folder} does not exist; make it, or give another path",
+        folder = .1.display()
+    )]
+    NoFolder(Address, PathBuf),
+    /// A name that stands for no IP address.
+    #[error(
+        "cannot listen on {0}: the host name does not resolve ({1}); give an IP address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them"
+    )]
+    Unresolved(Address, #[source] io::Error),
     /// What came with the process.
     #[error(
         "LISTEN_FDS: descriptor {0} is no stream socket, of TCP or Unix; hand over listening sockets alone"
@@ -55,7 +72,12 @@ impl Listener {
     pub fn bind(address: &Address) -> Result<Self, BindError> {
         let bound = match address {
             Address::Tcp { host, port } => {
-                TcpListener::bind((&**host, *port)).and_then(|listener| {
+                let found: Vec<_> = match (&**host, *port).to_socket_addrs() {
+                    Ok(found) => found.collect(),
+                    Err(error) => return Err(BindError::Unresolved(address.clone(), error)),
+                };
+                TcpListener::bind(&*found).and_then(|listener| {
+                    rustix::net::listen(&listener, BACKLOG)?;
                     listener.set_nonblocking(true)?;
                     Ok(Self::Tcp(listener))
                 })
@@ -63,12 +85,17 @@ impl Listener {
             Address::Unix(path) => SocketFile::bind(path).map(Self::Unix),
         };
         bound.map_err(|error| {
+            let folder = match address {
+                Address::Unix(path) => path.parent(),
+                Address::Tcp { .. } => None,
+            };
             let address = address.clone();
-            match error.kind() {
-                ErrorKind::AddrInUse => BindError::InUse(address),
-                ErrorKind::PermissionDenied => BindError::Denied(address),
-                ErrorKind::AddrNotAvailable => BindError::NotLocal(address),
-                ErrorKind::AlreadyExists => BindError::NotASocket(address),
+            match (error.kind(), folder) {
+                (ErrorKind::NotFound, Some(folder)) => BindError::NoFolder(address, folder.into()),
+                (ErrorKind::AddrInUse, _) => BindError::InUse(address),
+                (ErrorKind::PermissionDenied, _) => BindError::Denied(address),
+                (ErrorKind::AddrNotAvailable, _) => BindError::NotLocal(address),
+                (ErrorKind::AlreadyExists, _) => BindError::NotASocket(address),
                 _ => BindError::Other(address, error),
             }
         })
@@ -168,6 +195,7 @@ impl SocketFile {
             }
             bound => bound?,
         };
+        rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener,
@@ -229,10 +257,11 @@ mod tests {
         let address = first.local_addr().unwrap();
         let error = Listener::bind(&address).unwrap_err();
         assert!(matches!(&error, BindError::InUse(taken) if *taken == address));
-        assert!(
-            error
-                .to_string()
-                .contains(&format!("{address}: another process listens there"))
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "cannot listen on {address}: the address is in use; stop what has it, or give another address"
+            )
         );
     }
 
@@ -242,12 +271,31 @@ mod tests {
         let error = Listener::bind(&parse("203.0.113.1:80")).unwrap_err();
         assert!(matches!(error, BindError::NotLocal(_)), "{error}");
         let error = Listener::bind(&Address::tcp("no such host", 80)).unwrap_err();
-        assert!(matches!(error, BindError::Other(..)), "{error}");
+        assert!(matches!(error, BindError::Unresolved(..)), "{error}");
+        let error = error.to_string();
         assert!(
-            error
-                .to_string()
-                .starts_with("cannot listen on no such host:80: "),
+            error.starts_with("cannot listen on no such host:80: the host name does not resolve ("),
             "{error}"
+        );
+        assert!(
+            error.ends_with("such as 127.0.0.1, or 0.0.0.0 for all of them"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_missing_folder_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("none");
+        let path = missing.join("a.sock");
+        let (missing, shown) = (missing.display(), path.display());
+        assert_eq!(
+            Listener::bind(&Address::Unix(path.clone()))
+                .unwrap_err()
+                .to_string(),
+            format!(
+                "cannot listen on unix:{shown}: the folder {missing} does not exist; make it, or give another path"
+            )
         );
     }
 

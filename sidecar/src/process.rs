@@ -274,6 +274,24 @@ impl Collector for Jemalloc {
     }
 }
 
+/// Raises the soft limit of open file descriptors to the hard one, as Redis does for itself, and returns what it is now.
+/// Shells and service managers start processes with 1024 and allow far more.
+pub fn raise_descriptor_limit() -> u64 {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum || limit.maximum.is_none() {
+        let raised = rustix::process::Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        // Where that is refused, the limit stays what it was.
+        if setrlimit(Resource::Nofile, raised.clone()).is_ok() {
+            limit = raised;
+        }
+    }
+    limit.current.unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -1,4 +1,4 @@
-//! Where Redis is: `redis://host:port`, `rediss://host:port` (TLS), `host:port`, `unix:/path`.
+//! Where Redis is: `redis://host:port`, `rediss://host:port` (TLS), `host:port`, `host`, `unix:/path`.
 //!
 //! An error repeats what was written only where no password can be in it.
 
@@ -8,8 +8,14 @@ use std::str::FromStr;
 pub use tars_sidecar::address::{Address, AddressError};
 use tars_sidecar::address::{CREDENTIALS, number, split};
 
-/// Redis' port, for URLs without one.
+/// Redis' port, for servers without one.
 const REDIS_PORT: u16 = 6379;
+
+/// The default of `listen` has this port, and errors name it.
+pub(super) const LISTEN_PORT: u16 = 6380;
+
+/// The same of `admin`.
+pub(super) const ADMIN_PORT: u16 = 9464;
 
 /// Where Redis is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +45,12 @@ impl FromStr for Upstream {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
+        // The first of all: in what stands before the comma there may be anything.
+        if text.contains(',') && !text.contains('@') && !text.starts_with("unix:") {
+            return refuse(
+                "there is a `,`, and there can be only one server; write redis://host:port, and a [[listener]] for each further one",
+            );
+        }
         let Some((scheme, rest)) = text
             .split_once("://")
             .filter(|_| !text.starts_with("unix:"))
@@ -46,8 +58,10 @@ impl FromStr for Upstream {
             if text.contains('@') && !text.starts_with("unix:") {
                 return refuse(CREDENTIALS);
             }
+            if !text.starts_with("unix:") && !text.starts_with('/') {
+                return server(text, false);
+            }
             let address = text.parse()?;
-            connectable(&address)?;
             return Ok(Self {
                 address,
                 tls: false,
@@ -55,6 +69,9 @@ impl FromStr for Upstream {
         };
         let tls = scheme.eq_ignore_ascii_case("rediss");
         if !tls && !scheme.eq_ignore_ascii_case("redis") {
+            if text.contains('@') {
+                return refuse(CREDENTIALS);
+            }
             return refuse(format!(
                 "`{scheme}://` is no scheme of Redis; write redis://host:port, rediss://host:port or unix:/path"
             ));
@@ -73,11 +90,7 @@ impl FromStr for Upstream {
             }
             _ => return refuse("the URL goes on after host and port; write redis://host:port"),
         }
-        let (host, port) = split(authority)?;
-        let port = port.map_or(Ok(REDIS_PORT), number)?;
-        let address = Address::tcp(host, port);
-        connectable(&address)?;
-        Ok(Self { address, tls })
+        server(authority, tls)
     }
 }
 
@@ -91,13 +104,16 @@ impl fmt::Display for Upstream {
     }
 }
 
-/// Port 0 asks for a free port when listening; there is nothing to connect to.
-fn connectable(address: &Address) -> Result<(), AddressError> {
-    match address {
-        Address::Tcp { port: 0, .. } => {
-            refuse("port 0 cannot be connected to; write a port from 1 to 65535")
-        }
-        _ => Ok(()),
+/// `host:port`, or a host alone.
+fn server(text: &str, tls: bool) -> Result<Upstream, AddressError> {
+    let (host, port) = split(text, Some(REDIS_PORT))?;
+    match port.map_or(Ok(REDIS_PORT), number)? {
+        // It asks for a free port when listening; there is nothing to connect to.
+        0 => refuse("port 0 cannot be connected to; write a port from 1 to 65535"),
+        port => Ok(Upstream {
+            address: Address::tcp(host, port),
+            tls,
+        }),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use tars_sidecar::otlp::OtlpSettings;
+
 use super::{ConfigError, Environment, Flags, load};
 use crate::{app, tls};
 
@@ -37,6 +39,9 @@ pub fn check(
                 writeln!(out, "{:#}", config.describe())?;
             } else {
                 write!(out, "ok\n{}", config.summary())?;
+                if config.trace {
+                    writeln!(out, "{}", export(env))?;
+                }
             }
             Ok(0)
         }
@@ -44,6 +49,25 @@ pub fn check(
             writeln!(err, "{error}")?;
             Ok(ConfigError::EXIT_CODE)
         }
+    }
+}
+
+/// Whether spans leave the process, and where they go.
+fn export(env: &Environment) -> String {
+    let is = |name, value: &str| {
+        env.get(name)
+            .is_some_and(|text| text.trim().eq_ignore_ascii_case(value))
+    };
+    match OtlpSettings::from_env(|name| env.get(name).map(str::to_owned)) {
+        Ok(Some(settings)) => format!("spans exported with {settings}"),
+        Ok(None) if is("OTEL_SDK_DISABLED", "true") => {
+            "spans not exported: OTEL_SDK_DISABLED".to_owned()
+        }
+        Ok(None) if is("OTEL_TRACES_EXPORTER", "none") => {
+            "spans not exported: OTEL_TRACES_EXPORTER is none".to_owned()
+        }
+        Ok(None) => "spans not exported: no OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
+        Err(error) => error.to_string(),
     }
 }
 
@@ -87,6 +111,58 @@ mod tests {
             err,
             "warning: TARS_WORKER is ignored: there is no such setting; the nearest is TARS_WORKERS\n"
         );
+    }
+
+    #[test]
+    fn says_what_each_rule_does_and_where_spans_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tars.toml");
+        std::fs::write(
+            &path,
+            "[[stream]]\npattern = 'audit'\ntrace = false\n[[stream]]\npattern = 'hot*'\nforce = true\n\
+             [[stream]]\npattern = 'bulk:*'\nsample = 0.01\n[[stream]]\npattern = '*'\ndeliver = 'propagate'\n",
+        )
+        .unwrap();
+        let flags = Flags {
+            config: Some(path),
+            deliver: vec!["strict=strip".to_owned()],
+            sample: vec!["hot:us=0.5".to_owned()],
+            ..Flags::default()
+        };
+        let endpoint = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")];
+        let (code, out, err) = run(&flags, &endpoint, false);
+        assert_eq!((code, err.as_str()), (0, ""));
+        let expected = "\
+relation parent, process_timeout 5m, sampled parent-based, 1 of new traces where no rule says otherwise
+stream audit: not traced, everything is forwarded as it is
+stream hot*: every message sampled (force), deliver keep
+stream bulk:*: sampled 0.01, deliver keep
+stream *: sampled as above, deliver propagate
+stream strict (flag or variable): deliver strip
+stream hot:us (flag or variable): sampled 0.5
+spans exported with http/protobuf to http://collector:4318/v1/traces
+";
+        assert_eq!(
+            out.lines()
+                .skip(3)
+                .map(|line| format!("{line}\n"))
+                .collect::<String>(),
+            expected
+        );
+        for (env, why) in [
+            (&[][..], "no OTEL_EXPORTER_OTLP_ENDPOINT"),
+            (&[("OTEL_SDK_DISABLED", "true")], "OTEL_SDK_DISABLED"),
+            (
+                &[("OTEL_TRACES_EXPORTER", "none")],
+                "OTEL_TRACES_EXPORTER is none",
+            ),
+        ] {
+            let (_, out, _) = run(&Flags::default(), env, false);
+            assert!(
+                out.ends_with(&format!("no stream rules\nspans not exported: {why}\n")),
+                "{out}"
+            );
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::rules::{Override, StreamRule};
 use super::value::{Choice as _, show_duration, show_size};
-use super::{Config, Listener};
+use super::{Config, Listener, Pattern};
 
 impl Config {
     /// What `/config` and `check-config --print` show: every setting under its key of the file, and with it what the
@@ -71,20 +71,50 @@ impl Config {
         } else {
             ""
         };
+        let ruled = !rules.sample.is_empty()
+            || (rules.streams.iter())
+                .any(|rule| !rule.trace || rule.force || rule.sample.is_some());
+        let otherwise = if ruled {
+            " where no rule says otherwise"
+        } else {
+            ""
+        };
         let _ = writeln!(
             out,
-            "relation {}, process_timeout {}, sampled {parent_based}{} of new traces",
+            "relation {}, process_timeout {}, sampled {parent_based}{} of new traces{otherwise}",
             rules.relation.name(),
             show_duration(rules.process_timeout),
             rules.sampler.ratio
         );
-        let overridden = rules.deliver.len() + rules.sample.len();
-        let _ = writeln!(
-            out,
-            "stream rules {}, overrides by flag or variable {overridden}",
-            rules.streams.len()
-        );
+        if rules.streams.is_empty() && rules.deliver.is_empty() && rules.sample.is_empty() {
+            out.push_str("no stream rules\n");
+        }
+        let mut line = |pattern: &Pattern, by: &str, effect: &str| {
+            let pattern = pattern.as_str().escape_debug();
+            let _ = writeln!(out, "stream {pattern}{by}: {effect}");
+        };
+        for rule in &rules.streams {
+            line(&rule.pattern, "", &effect(rule));
+        }
+        let by = " (flag or variable)";
+        for over in &rules.deliver {
+            line(&over.pattern, by, &format!("deliver {}", over.value.name()));
+        }
+        for over in &rules.sample {
+            line(&over.pattern, by, &format!("sampled {}", over.value));
+        }
         out
+    }
+}
+
+/// What a rule does.
+fn effect(rule: &StreamRule) -> String {
+    let deliver = format!("deliver {}", rule.deliver.name());
+    match (rule.trace, rule.force, rule.sample) {
+        (false, ..) => "not traced, everything is forwarded as it is".to_owned(),
+        (true, true, _) => format!("every message sampled (force), {deliver}"),
+        (true, false, Some(ratio)) => format!("sampled {ratio}, {deliver}"),
+        (true, false, None) => format!("sampled as above, {deliver}"),
     }
 }
 

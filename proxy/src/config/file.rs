@@ -206,15 +206,19 @@ fn scalar(value: &DeValue<'_>) -> Result<String, &'static str> {
     }
 }
 
-/// What to say about an unknown key: where it belongs, the nearest known key here, or all of them.
-fn unknown(written: &str, known: &[&'static str], title: &str) -> String {
+/// Where a known key may stand.
+fn belongs(key: &str) -> Option<String> {
     let tables = names::TABLES
         .iter()
         .map(|(table, _, keys)| (format!("in {table}"), *keys));
-    let elsewhere = tables
+    tables
         .chain([("at the top of the file".to_owned(), names::TOP)])
-        .find(|(_, keys)| keys.contains(&written))
-        .map(|(place, _)| place);
+        .find(|(_, keys)| keys.contains(&key))
+        .map(|(place, _)| place)
+}
+
+/// What to say about an unknown key: where it belongs, the nearest known key, or all that may stand here.
+fn unknown(written: &str, known: &[&'static str], title: &str) -> String {
     let is_top = title.is_empty();
     let here = known.iter().copied().chain(
         names::TABLES
@@ -222,10 +226,22 @@ fn unknown(written: &str, known: &[&'static str], title: &str) -> String {
             .filter(|_| is_top)
             .map(|(_, name, _)| *name),
     );
-    match (elsewhere, names::nearest(written, here.clone())) {
-        (Some(place), _) => format!("unknown key here: it belongs {place}"),
-        (None, Some(near)) => format!("unknown key; the nearest known one is `{near}`"),
-        (None, None) => format!("unknown key; known ones are {}", list(here, "and")),
+    if let Some(place) = belongs(written) {
+        return format!("unknown key here: it belongs {place}");
+    }
+    // Of equally near ones the one that may stand here.
+    let all = here
+        .clone()
+        .chain(names::TABLES.iter().flat_map(|(_, _, keys)| *keys).copied());
+    match names::nearest(written, all.chain(names::TOP.iter().copied())) {
+        Some(near) if here.clone().any(|name| name == near) => {
+            format!("unknown key; the nearest known one is `{near}`")
+        }
+        Some(near) => format!(
+            "unknown key; the nearest known one is `{near}`, which belongs {}",
+            belongs(near).unwrap_or_default()
+        ),
+        None => format!("unknown key; known ones are {}", list(here, "and")),
     }
 }
 

@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::address::ADMIN_PORT;
 use super::error::{ConfigError, Problem, Warning};
 use super::rules::Rules;
 use super::source::{Given, Source};
 use super::value::{self, Parsed};
-use super::{Config, Environment, Flags, Limits, Log, file, names};
+use super::{Address, Config, Environment, Flags, Limits, Log, file, names};
 
 /// More threads than any machine has cores.
 const MAX_WORKERS: usize = 1024;
@@ -109,7 +110,9 @@ impl Loader {
         let default = Config::default();
         let config = Config {
             file: None,
-            admin: self.setting("admin", parsed).unwrap_or(default.admin),
+            admin: self
+                .setting("admin", address(ADMIN_PORT))
+                .unwrap_or(default.admin),
             workers: self
                 .setting("workers", |text| value::count(text, 1..=MAX_WORKERS))
                 .unwrap_or(default.workers),
@@ -179,6 +182,11 @@ fn strongest<'a, T>(
         }
     }
     strongest
+}
+
+/// Reads an address; errors name this port.
+fn address(port: u16) -> impl Fn(&str) -> Parsed<Address> {
+    move |text| Address::read(text, port).map_err(|error| error.to_string())
 }
 
 fn parsed<T: FromStr<Err: Display>>(text: &str) -> Parsed<T> {

@@ -43,14 +43,14 @@ pub(super) struct StreamLine {
     /// Why it could not be looked at.
     pub(super) error: Option<String>,
     entries: usize,
-    /// Names and values of an entry as it is.
-    payload_before: Spread,
+    /// Names and values of an entry as it is; this and what follows from it is none where there are no entries.
+    payload_before: Option<Spread>,
     /// The same through the proxy.
-    payload_after: Spread,
+    payload_after: Option<Spread>,
     /// Of all sampled payload.
-    added_percent: f64,
+    added_percent: Option<f64>,
     /// RESP bytes added to each XADD.
-    wire_added: Spread,
+    wire_added: Option<Spread>,
     /// Entries that carry a valid `traceparent`.
     with_traceparent: usize,
     /// Entries with a context in `_trace_context` only.
@@ -60,7 +60,7 @@ pub(super) struct StreamLine {
     /// Entries that would be left alone: `trace = false`, or too large.
     skipped: usize,
     /// Whether a reader that refuses fields it does not know would see some.
-    new_field_names: bool,
+    new_field_names: Option<bool>,
     rule: Rule,
 }
 
@@ -69,6 +69,8 @@ pub(super) struct StreamLine {
 struct Rule {
     /// Of the `[[stream]]` that counts; none: the defaults.
     pattern: Option<String>,
+    /// Whether `--deliver` or `--sample` said something over it.
+    flag: bool,
     trace: bool,
     deliver: &'static str,
     /// Share of new traces that is sampled.
@@ -164,9 +166,14 @@ impl CommandReport {
         };
         let _ = writeln!(
             out,
-            "{} commands, {} of them XADD, {changed} changed: {wire:+} bytes on the wire (RESP), {payload:+} bytes of field names \
+            "{} {}, {} of them XADD, {changed} changed: {wire:+} bytes on the wire (RESP), {payload:+} bytes of field names \
              and values",
             self.read,
+            if self.read == 1 {
+                "command"
+            } else {
+                "commands"
+            },
             self.xadds.len(),
         );
         for why in &self.unreadable {
@@ -180,6 +187,7 @@ impl StreamLine {
     pub(super) fn new(
         stream: &str,
         pattern: Option<String>,
+        flag: bool,
         settings: &StreamSettings,
         root_ratio: f64,
     ) -> Self {
@@ -190,6 +198,7 @@ impl StreamLine {
         };
         let rule = Rule {
             pattern,
+            flag,
             trace: settings.trace,
             deliver: settings.deliver.name(),
             sample,
@@ -199,15 +208,15 @@ impl StreamLine {
             stream: stream.to_owned(),
             error: None,
             entries: 0,
-            payload_before: Spread::default(),
-            payload_after: Spread::default(),
-            added_percent: 0.0,
-            wire_added: Spread::default(),
+            payload_before: None,
+            payload_after: None,
+            added_percent: None,
+            wire_added: None,
             with_traceparent: 0,
             with_envelope: 0,
             with_invalid: 0,
             skipped: 0,
-            new_field_names: false,
+            new_field_names: None,
             rule,
         }
     }
@@ -215,6 +224,7 @@ impl StreamLine {
     /// Takes entries in: the payload of each, and what would be done to it.
     pub(super) fn measure(&mut self, entries: impl Iterator<Item = (u64, Decision)>) {
         let (mut before, mut after, mut wire) = (Vec::new(), Vec::new(), Vec::new());
+        let mut new_field_names = false;
         for (payload, decision) in entries {
             let payload = i64::try_from(payload).unwrap_or(i64::MAX);
             before.push(payload);
@@ -227,39 +237,64 @@ impl StreamLine {
                 Action::Skip => self.skipped += 1,
                 Action::Inject => {}
             }
-            self.new_field_names |=
+            new_field_names |=
                 !decision.fields.is_empty() && self.rule.deliver != Deliver::Strip.name();
+        }
+        if before.is_empty() {
+            return;
         }
         let (old, new) = (before.iter().sum::<i64>(), after.iter().sum::<i64>());
         // To a tenth; the bytes of a sample are far below what a f64 counts exactly.
-        self.added_percent = ((new - old) as f64 * 1000.0 / old.max(1) as f64).round() / 10.0;
+        self.added_percent = Some(((new - old) as f64 * 1000.0 / old.max(1) as f64).round() / 10.0);
         self.entries = before.len();
-        self.payload_before = Spread::of(before);
-        self.payload_after = Spread::of(after);
-        self.wire_added = Spread::of(wire);
+        self.payload_before = Some(Spread::of(before));
+        self.payload_after = Some(Spread::of(after));
+        self.wire_added = Some(Spread::of(wire));
+        self.new_field_names = Some(new_field_names);
+    }
+
+    /// Whether there was anything to look at.
+    pub(super) fn seen(&self) -> bool {
+        self.error.is_none() && self.entries > 0
     }
 
     fn row(&self) -> [String; 11] {
-        let spread = |spread: &Spread| format!("{} / {}", spread.median, spread.max);
+        let none = || "-".to_owned();
+        let spread = |spread: Option<Spread>| {
+            spread.map_or_else(none, |spread| format!("{} / {}", spread.median, spread.max))
+        };
         let sample = if self.rule.force {
             "forced".to_owned()
         } else {
             self.rule.sample.to_string()
         };
-        let rule = match (&self.rule.pattern, self.rule.trace) {
-            (None, _) => "default".to_owned(),
-            (Some(pattern), true) => shown(pattern),
-            (Some(pattern), false) => format!("{}, trace = false", shown(pattern)),
+        let rule = match (&self.rule.pattern, self.rule.trace, self.rule.flag) {
+            (None, _, false) => "default".to_owned(),
+            (None, _, true) => "flag".to_owned(),
+            // Nothing is sampled or delivered otherwise there, whatever a flag says.
+            (Some(pattern), false, _) => format!("{}, trace = false", shown(pattern)),
+            (Some(pattern), true, false) => shown(pattern),
+            (Some(pattern), true, true) => format!("{}, flag", shown(pattern)),
         };
         [
             shown(&self.stream),
             self.entries.to_string(),
-            spread(&self.payload_before),
-            spread(&self.payload_after),
-            format!("{:+.1} %", self.added_percent),
-            spread(&self.wire_added),
-            format!("{} / {}", self.with_traceparent, self.with_envelope),
-            if self.new_field_names { "yes" } else { "no" }.to_owned(),
+            spread(self.payload_before),
+            spread(self.payload_after),
+            self.added_percent
+                .map_or_else(none, |percent| format!("{percent:+.1} %")),
+            spread(self.wire_added),
+            if self.seen() {
+                format!("{} / {}", self.with_traceparent, self.with_envelope)
+            } else {
+                none()
+            },
+            match self.new_field_names {
+                None => "-",
+                Some(true) => "yes",
+                Some(false) => "no",
+            }
+            .to_owned(),
             self.rule.deliver.to_owned(),
             sample,
             rule,
@@ -305,7 +340,7 @@ impl StreamReport {
             } else if line.entries == 0 {
                 let _ = writeln!(
                     out,
-                    "{}: there are no entries to look at",
+                    "{}: there is nothing to look at: the stream is empty, or not there; look at its name, and at --db",
                     shown(&line.stream)
                 );
             }

@@ -167,7 +167,7 @@ fn says_what_cannot_be_looked_at() {
     }
     assert_eq!(
         explain(b"GET a\n", args(), &Flags::default()).1,
-        "1 commands, 0 of them XADD, 0 changed: +0 bytes on the wire (RESP), +0 bytes of field names and values\n"
+        "1 command, 0 of them XADD, 0 changed: +0 bytes on the wire (RESP), +0 bytes of field names and values\n"
     );
     assert_eq!(explain(b"XADD \"a", args(), &Flags::default()).0, 1);
 }
@@ -268,15 +268,15 @@ fn streams_of_a_server() {
     let expected = "
 STREAM  ENTRIES  PAYLOAD  WITH CONTEXT  ADDED      WIRE ADDED  TRACED  NEW NAMES  DELIVER  SAMPLE  RULE
 orders  4        53 / 87  86 / 153      +101.0 %   80 / 80     1 / 1   yes        keep     0.5     default
-strict  1        3 / 3    69 / 69       +2200.0 %  80 / 80     0 / 0   no         strip    0.5     default
-none    0        0 / 0    0 / 0         +0.0 %     0 / 0       0 / 0   no         keep     0.5     default
+strict  1        3 / 3    69 / 69       +2200.0 %  80 / 80     0 / 0   no         strip    0.5     flag
+none    0        -        -             -          -           -       -          keep     0.5     default
 
 PAYLOAD       field names and values of an entry, in bytes: median / largest; Redis stores a few more for each field
 WITH CONTEXT  the same as the proxy would write it
 WIRE ADDED    bytes of RESP added to an XADD: median / largest
 TRACED        entries with a valid traceparent / with a context in _trace_context only
 NEW NAMES     whether readers behind the proxy would see field names that the producer did not write; strict decoders need deliver = strip
-none: there are no entries to look at
+none: there is nothing to look at: the stream is empty, or not there; look at its name, and at --db
 hash: WRONGTYPE Operation against a key
 shut: NOAUTH Authentication required. Give the password in REDISCLI_AUTH.
 ";
@@ -295,13 +295,38 @@ shut: NOAUTH Authentication required. Give the password in REDISCLI_AUTH.
             "payload_before": { "median": 3, "max": 3 }, "payload_after": { "median": 69, "max": 69 }, "added_percent": 2200.0,
             "wire_added": { "median": 80, "max": 80 },
             "with_traceparent": 0, "with_envelope": 0, "with_invalid": 0, "skipped": 0, "new_field_names": false,
-            "rule": { "pattern": null, "trace": true, "deliver": "strip", "sample": 0.5, "force": false },
+            "rule": { "pattern": null, "flag": true, "trace": true, "deliver": "strip", "sample": 0.5, "force": false },
+        })
+    );
+    assert_eq!(
+        report["streams"][2],
+        json!({
+            "stream": "none", "error": null, "entries": 0,
+            "payload_before": null, "payload_after": null, "added_percent": null, "wire_added": null,
+            "with_traceparent": 0, "with_envelope": 0, "with_invalid": 0, "skipped": 0, "new_field_names": null,
+            "rule": { "pattern": null, "flag": false, "trace": true, "deliver": "keep", "sample": 0.5, "force": false },
         })
     );
     assert_eq!(
         report["streams"][3]["error"],
         "WRONGTYPE Operation against a key"
     );
+}
+
+#[test]
+fn nothing_to_look_at_is_not_everything() {
+    let range = vec!["XREVRANGE", "none", "+", "-", "COUNT", "100"];
+    let flags = Flags {
+        upstream: Some(server(vec![(range, "*0\r\n".to_owned())])),
+        ..Flags::default()
+    };
+    let args = Args {
+        stream: vec!["none".to_owned()],
+        ..args()
+    };
+    let (code, out, err) = run_with(&args, &flags, &Environment::default());
+    assert_eq!((code, err.as_str()), (1, ""));
+    assert!(out.contains("none: there is nothing to look at"), "{out}");
 }
 
 #[test]

@@ -28,8 +28,11 @@ const MAX_LINKS: usize = 128;
 /// spend long on making it.
 const ANSWER_BYTES: usize = 4 << 20;
 
-/// Fewer digits than these are taken for a word where either may be meant.
+/// Fewer digits than these are taken for a word where an id may be meant as well.
 const ID_DIGITS: usize = 6;
+
+/// What a ring says that has room for no span.
+const NO_SPANS: &str = "no spans are kept (max_recent_spans is 0)";
 
 /// The ring of recent spans.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ pub struct Recent {
     instance: u64,
     /// Where clients connect, for the reader who has none yet.
     listeners: Vec<String>,
+    /// Why no trace ever comes, where that is so.
+    off: Option<&'static str>,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +66,7 @@ impl Recent {
             max_bytes: max_spans.saturating_mul(BYTES_PER_SPAN),
             instance: fastrand::u64(..),
             listeners: Vec::new(),
+            off: (max_spans == 0).then_some(NO_SPANS),
         }
     }
 
@@ -68,6 +74,14 @@ impl Recent {
     #[must_use]
     pub fn listening_on(mut self, addresses: impl IntoIterator<Item = String>) -> Self {
         self.listeners.extend(addresses);
+        self
+    }
+
+    /// Says why no trace will ever come, if that is so: the page shows it instead of waiting for the first. That a ring for
+    /// no spans keeps none, it says of itself.
+    #[must_use]
+    pub fn off(mut self, reason: Option<&'static str>) -> Self {
+        self.off = reason.or(self.off);
         self
     }
 
@@ -130,7 +144,7 @@ struct Query {
     stream: Option<String>,
     /// The trace id's first digits.
     trace: Option<IdPrefix>,
-    /// Part of the name of a stream, a group or a service, or a trace id's first digits.
+    /// Part of the name of a stream, a group, a consumer or a service, or the beginning of a trace's or a message's id.
     text: Option<String>,
     /// Only traces with an error.
     errors: bool,
@@ -163,6 +177,15 @@ impl IdPrefix {
 
     fn matches(self, id: TraceId) -> bool {
         u128::from_be_bytes(id.to_bytes()) >> (128 - 4 * self.digits) == self.value
+    }
+}
+
+/// Whether a text may be the beginning of a message's id. With its hyphen it is one however short it is.
+fn begins_entry(text: &str) -> bool {
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    match text.split_once('-') {
+        Some((ms, seq)) => !ms.is_empty() && digits(ms) && digits(seq),
+        None => text.len() >= ID_DIGITS && digits(text),
     }
 }
 
@@ -238,14 +261,18 @@ impl Query {
         let of_stream = |part: &str| any(&|span| span.stream.contains(part));
         let of_text = |part: &str| {
             let id = IdPrefix::parse(part).filter(|_| part.len() >= ID_DIGITS);
+            let entry = begins_entry(part);
+            let named = |name: &Option<Arc<str>>| name.as_ref().is_some_and(|n| n.contains(part));
             id.is_some_and(|id| id.matches(trace.id))
                 || any(&|span| {
                     span.stream.contains(part)
                         || span.endpoint.service_name.contains(part)
-                        || span
-                            .group
-                            .as_ref()
-                            .is_some_and(|group| group.contains(part))
+                        || named(&span.group)
+                        || named(&span.consumer)
+                        || entry
+                            && span
+                                .message
+                                .is_some_and(|id| id.to_string().starts_with(part))
                 })
         };
         (!self.errors || trace.errors > 0)

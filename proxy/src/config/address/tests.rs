@@ -45,6 +45,8 @@ fn reads_upstreams() {
         ("REDIS://redis/", plain(Address::tcp("redis", 6379))),
         ("redis://[::1]", plain(Address::tcp("::1", 6379))),
         ("redis://[::1]:7000", plain(Address::tcp("::1", 7000))),
+        ("localhost", plain(Address::tcp("localhost", 6379))),
+        ("[::1]", plain(Address::tcp("::1", 6379))),
         ("redis:7000", plain(Address::tcp("redis", 7000))),
         (
             "unix:/run/redis.sock",
@@ -74,23 +76,30 @@ fn refuses_bad_addresses() {
     for (text, expected) in [
         (
             "",
-            "the host is missing; write host:port, such as 127.0.0.1:6380",
+            "the host is missing; write host:port, such as 127.0.0.1:<port>",
         ),
+        ("6380", "`6380` has no host; write 127.0.0.1:6380"),
         (
-            "6380",
-            "`6380` has no port; write host:port, such as 6380:6380",
+            "65536",
+            "the port, behind the host, is no number from 0 to 65535",
         ),
-        (
-            "redis",
-            "`redis` has no port; write host:port, such as redis:6380",
-        ),
+        ("redis", "`redis` has no port; write redis:<port>"),
         (
             ":6380",
-            "the host is missing; write host:port, such as 127.0.0.1:6380",
+            "the host is missing; write host:port, such as 127.0.0.1:<port>",
         ),
-        ("redis:", "the port is no number from 0 to 65535"),
-        ("redis:65536", "the port is no number from 0 to 65535"),
-        ("redis:+1", "the port is no number from 0 to 65535"),
+        (
+            "redis:",
+            "the port, behind the host, is no number from 0 to 65535",
+        ),
+        (
+            "redis:65536",
+            "the port, behind the host, is no number from 0 to 65535",
+        ),
+        (
+            "redis:+1",
+            "the port, behind the host, is no number from 0 to 65535",
+        ),
         (
             "redis://h:1",
             "this is a URL; write an address: host:port or unix:/path",
@@ -122,29 +131,26 @@ fn refuses_bad_addresses() {
         ),
         (
             "::1",
-            "`::1` is an IPv6 address without port; write [::1]:6380",
+            "`::1` is an IPv6 address without port; write [::1]:<port>",
         ),
         (
             "a:b:1",
-            "there is more than one `:`; write host:port, and an IPv6 address as [::1]:6380",
+            "there is more than one `:`; write host:port, and an IPv6 address as [::1]:<port>",
         ),
-        ("[::1", "`[::1` has no `]`; write [::1]:6380"),
-        ("[host]:1", "`host` is no IPv6 address; write [::1]:6380"),
+        ("[::1", "`[::1` has no `]`; write [::1]:<port>"),
+        ("[host]:1", "`host` is no IPv6 address; write [::1]:<port>"),
         (
             "[::1]6380",
-            "a `:` and the port follow the `]`; write [::1]:6380",
+            "a `:` and the port follow the `]`; write [::1]:<port>",
         ),
-        (
-            "[::1]",
-            "`[::1]` has no port; write host:port, such as [::1]:6380",
-        ),
+        ("[::1]", "`[::1]` has no port; write [::1]:<port>"),
         (
             "a b:1",
-            "the host is neither a name nor an IP address; write host:port, such as 127.0.0.1:6380",
+            "the host is neither a name nor an IP address; write host:port, such as 127.0.0.1:<port>",
         ),
         (
             &long_host,
-            "the host is neither a name nor an IP address; write host:port, such as 127.0.0.1:6380",
+            "the host is neither a name nor an IP address; write host:port, such as 127.0.0.1:<port>",
         ),
     ] {
         assert_eq!(
@@ -164,7 +170,7 @@ fn refuses_bad_upstreams() {
         ),
         (
             "redis://",
-            "the host is missing; write host:port, such as 127.0.0.1:6380",
+            "the host is missing; write host:port, such as 127.0.0.1:6379",
         ),
         (
             "redis://h:0",
@@ -174,9 +180,19 @@ fn refuses_bad_upstreams() {
             "h:0",
             "port 0 cannot be connected to; write a port from 1 to 65535",
         ),
+        ("6379", "`6379` has no host; write 127.0.0.1:6379"),
+        ("redis://7000", "`7000` has no host; write 127.0.0.1:7000"),
         (
-            "redis",
-            "`redis` has no port; write host:port, such as redis:6380",
+            "::1",
+            "`::1` is an IPv6 address without port; write [::1]:6379",
+        ),
+        (
+            "/run/a.sock",
+            "`/run/a.sock` is a path; write unix:/run/a.sock",
+        ),
+        (
+            "a:1,redis://b:2",
+            "there is a `,`, and there can be only one server; write redis://host:port, and a [[listener]] for each further one",
         ),
         (
             "redis://h/2",
@@ -216,6 +232,8 @@ fn no_error_repeats_a_password() {
         "redis://user:s3cret",
         "redis://:s3cret",
         "redis://user:s3cret%40host",
+        "user:s3cret@a,redis://b",
+        "user:s3cret,redis://b",
     ] {
         for error in [
             text.parse::<Upstream>().unwrap_err(),

@@ -107,6 +107,14 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
             "F:2 listener.workers: unknown key here: it belongs at the top of the file",
         ),
         (
+            "servce_name = 'x'",
+            "F:1 servce_name: unknown key; the nearest known one is `service_name`, which belongs in [[listener]]",
+        ),
+        (
+            "[limits]\nwrokers = 1",
+            "F:2 limits.wrokers: unknown key; the nearest known one is `workers`, which belongs at the top of the file",
+        ),
+        (
             "[[listener]]\nupstraem = 'h'",
             "F:2 listener.upstraem: unknown key; the nearest known one is `upstream`",
         ),

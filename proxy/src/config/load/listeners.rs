@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Loader, parsed, strongest};
+use super::{Loader, address, parsed, strongest};
+use crate::config::address::LISTEN_PORT;
 use crate::config::error::{Origin, Problem};
 use crate::config::source::Table;
 use crate::config::value::{self, Parsed};
@@ -27,7 +28,7 @@ impl Loader {
         let default = Listener::default();
         Listener {
             listen: self
-                .of_listener(table, "listen", parsed)
+                .of_listener(table, "listen", address(LISTEN_PORT))
                 .unwrap_or(default.listen),
             upstream: self
                 .of_listener(table, "upstream", parsed)

@@ -86,6 +86,16 @@ impl Loader {
                 "force = true samples every message; leave sample out, or force".to_owned(),
             ));
         }
+        if trace == Some(false) {
+            let forced = table.get("force").filter(|_| force == Some(true));
+            for (key, given) in [("force", forced), ("sample", table.get("sample"))] {
+                problems.extend(given.map(|given| {
+                    given.problem(format!(
+                        "with trace = false there is nothing to sample; leave {key} out, or trace"
+                    ))
+                }));
+            }
+        }
         let mut rule = StreamRule::new(pattern?);
         rule.trace = trace.unwrap_or(rule.trace);
         rule.deliver = deliver.unwrap_or(rule.deliver);

@@ -181,7 +181,7 @@ fn nothing_said_gives_the_defaults() {
             "listen 127.0.0.1:6380 -> redis://127.0.0.1:6379, service tars-proxy, infer_parent off\n",
             "admin 127.0.0.1:9464, workers 1\n",
             "relation parent, process_timeout 5m, sampled parent-based, 1 of new traces\n",
-            "stream rules 0, overrides by flag or variable 0\n",
+            "no stream rules\n",
         )
     );
 }

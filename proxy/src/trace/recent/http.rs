@@ -13,14 +13,13 @@ use axum::http::header::{
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use serde::Deserialize;
 
 use super::json::Detail;
 use super::{IdPrefix, Query, Recent};
 
 /// Traces of an answer, where nothing else was asked for, and at most.
-const LIMIT: usize = 50;
-const MAX_LIMIT: usize = 1000;
+const LIMIT: NonZeroUsize = NonZeroUsize::new(50).unwrap();
+const MAX_LIMIT: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
 
 /// The whole page: style and script are in it.
 const PAGE: &str = include_str!("page.html");
@@ -56,39 +55,78 @@ async fn page() -> Response {
 }
 
 /// What may stand after the question mark.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Parameters {
     /// Part of a stream's name.
     stream: Option<String>,
     /// A trace id, or its first digits.
     trace: Option<String>,
-    /// Part of the name of a stream, a group or a service, or a trace id's first digits.
+    /// Part of the name of a stream, a group, a consumer or a service, or the beginning of a trace's or a message's id.
     q: Option<String>,
     /// `1`: only traces with an error.
     errors: Option<String>,
     /// Traces at most.
-    limit: Option<usize>,
+    limit: Option<String>,
     /// `0`: summaries without spans.
     spans: Option<String>,
     /// `1`: spans with their attributes.
     attributes: Option<String>,
 }
 
+/// Their names, in that order.
+const NAMES: [&str; 7] = [
+    "stream",
+    "trace",
+    "q",
+    "errors",
+    "limit",
+    "spans",
+    "attributes",
+];
+
+/// Less alike than this, a name is no misspelling of another.
+const ALIKE: f64 = 0.5;
+
 impl Parameters {
+    fn read(pairs: Vec<(String, String)>) -> Result<Self, String> {
+        let mut parameters = Self::default();
+        for (name, value) in pairs {
+            let place = match name.as_str() {
+                "stream" => &mut parameters.stream,
+                "trace" => &mut parameters.trace,
+                "q" => &mut parameters.q,
+                "errors" => &mut parameters.errors,
+                "limit" => &mut parameters.limit,
+                "spans" => &mut parameters.spans,
+                "attributes" => &mut parameters.attributes,
+                _ => return Err(unknown(&name)),
+            };
+            if place.replace(value).is_some() {
+                return Err(format!("{name} is given twice, but must be given once"));
+            }
+        }
+        Ok(parameters)
+    }
+
     fn query(self) -> Result<(Query, Detail), String> {
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         let trace = given(self.trace).map(|text| {
             IdPrefix::parse(&text)
                 .ok_or_else(|| format!("trace is `{text}`, but must be 1 to 32 hexadecimal digits"))
         });
-        let limit = self.limit.unwrap_or(LIMIT).min(MAX_LIMIT);
+        let limit = given(self.limit).map(|text| {
+            let number = text.parse::<NonZeroUsize>().ok();
+            number.ok_or_else(|| {
+                format!("limit is `{text}`, but must be a number from 1 to {MAX_LIMIT}")
+            })
+        });
+        let limit = limit.transpose()?.unwrap_or(LIMIT).min(MAX_LIMIT);
         let query = Query {
             stream: given(self.stream),
             trace: trace.transpose()?,
             text: given(self.q),
             errors: flag("errors", self.errors.as_deref())?.unwrap_or(false),
-            limit: NonZeroUsize::new(limit).ok_or("limit is 0, but must be 1 or more")?,
+            limit,
         };
         let spans = flag("spans", self.spans.as_deref())?.unwrap_or(true);
         let attributes = flag("attributes", self.attributes.as_deref())?.unwrap_or(false);
@@ -98,6 +136,23 @@ impl Parameters {
             (true, true) => Detail::Attributes,
         };
         Ok((query, detail))
+    }
+}
+
+/// Says which name was probably meant, or which there are.
+fn unknown(name: &str) -> String {
+    let alike = |known: &str| strsim::normalized_damerau_levenshtein(name, known);
+    let nearest = NAMES
+        .into_iter()
+        .max_by(|a, b| alike(a).total_cmp(&alike(b)));
+    let nearest = nearest.filter(|known| alike(known) >= ALIKE);
+    let name = name.escape_debug();
+    match nearest {
+        Some(known) => format!("{name}: unknown parameter; the nearest known one is `{known}`"),
+        None => {
+            let known = NAMES.map(|known| format!("`{known}`")).join(", ");
+            format!("{name}: unknown parameter; the known ones are {known}")
+        }
     }
 }
 
@@ -112,12 +167,14 @@ fn flag(name: &str, value: Option<&str>) -> Result<Option<bool>, String> {
 
 async fn traces(
     State(recent): State<Arc<Recent>>,
-    parameters: Result<extract::Query<Parameters>, QueryRejection>,
+    pairs: Result<extract::Query<Vec<(String, String)>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
-    let asked = match parameters {
-        Ok(extract::Query(parameters)) => parameters.query(),
-        Err(rejection) => Err(rejection.body_text()),
+    let asked = match pairs {
+        Ok(extract::Query(pairs)) => Parameters::read(pairs).and_then(Parameters::query),
+        Err(_) => {
+            Err("what follows the `?` cannot be read: it must be name=value&name=value".into())
+        }
     };
     let (query, detail) = match asked {
         Ok(asked) => asked,

@@ -26,6 +26,9 @@ pub(super) enum Detail {
 struct Answer<'a> {
     /// Where clients connect.
     listeners: &'a [String],
+    /// Why no trace ever comes, where that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    off: Option<&'static str>,
     /// Spans since the proxy started.
     spans_seen: u64,
     /// Spans in memory.
@@ -106,6 +109,7 @@ impl Recent {
         let mut room = ANSWER_BYTES;
         serde_json::to_vec(&Answer {
             listeners: &self.listeners,
+            off: self.off,
             spans_seen: ring.seen,
             spans_held: ring.spans.len(),
             traces: traces

@@ -205,6 +205,42 @@ fn queries_select_traces() {
 }
 
 #[test]
+fn a_text_finds_a_consumer_and_a_message() {
+    let recent = Recent::new(10);
+    recent.push(Span {
+        consumer: Some("worker-7".into()),
+        message: EntryId::parse(b"1795343538384-0"),
+        ..at(1, span(1, 1))
+    });
+    recent.push(Span {
+        message: EntryId::parse(b"17-12"),
+        ..at(2, span(2, 2))
+    });
+    for (text, expected) in [
+        ("worker-7", &[1][..]),
+        ("ker-", &[1]),
+        ("1795343538384-0", &[1]),
+        ("1795343538384", &[1]),
+        ("179534", &[1]),
+        ("17953", &[]),
+        ("795343538384", &[]),
+        ("1795343538384-1", &[]),
+        ("17-12", &[2]),
+        ("17-1", &[2]),
+        ("17-", &[2]),
+        ("17", &[]),
+        ("-12", &[]),
+        ("17-12-", &[]),
+    ] {
+        let query = Query {
+            text: Some(text.into()),
+            ..everything()
+        };
+        assert_eq!(found(&recent, &query), expected, "{text}");
+    }
+}
+
+#[test]
 fn the_limit_says_that_there_are_more() {
     let recent = three();
     let limited = |n| {
@@ -339,6 +375,16 @@ fn the_shape_of_an_answer() {
     }"#;
     let expected: Value = serde_json::from_str(expected).unwrap();
     assert_eq!(answer(&recent, &everything(), Detail::Attributes), expected);
+}
+
+#[test]
+fn an_answer_says_why_no_trace_will_come() {
+    let off = |recent: &Recent| answer(recent, &everything(), Detail::Summary)["off"].clone();
+    let no_trace = "tracing is off (no_trace)";
+    assert_eq!(off(&Recent::new(1).off(None)), Value::Null);
+    assert_eq!(off(&Recent::new(1).off(Some(no_trace))), no_trace);
+    assert_eq!(off(&Recent::new(0).off(None)), NO_SPANS);
+    assert_eq!(off(&Recent::new(0).off(Some(no_trace))), no_trace);
 }
 
 #[test]

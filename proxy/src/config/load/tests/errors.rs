@@ -93,7 +93,17 @@ fn every_error_says_where_what_and_what_would_be_right() {
             &["--listen=6380"],
             &[],
             "",
-            &["--listen: `6380` has no port; write host:port, such as 6380:6380"],
+            &["--listen: `6380` has no host; write 127.0.0.1:6380"],
+        ),
+        (
+            &["--listen=::1", "--admin=localhost"],
+            &[("TARS_UPSTREAM", "a:1,b:2")],
+            "",
+            &[
+                "--admin: `localhost` has no port; write localhost:9464",
+                "--listen: `::1` is an IPv6 address without port; write [::1]:6380",
+                "TARS_UPSTREAM: there is a `,`, and there can be only one server; write redis://host:port, and a [[listener]] for each further one",
+            ],
         ),
         (
             &["--upstream-ca=/a", "--upstream=redis://h"],
@@ -201,6 +211,15 @@ fn every_error_says_where_what_and_what_would_be_right() {
             &[],
             "[[stream]]\npattern = 'a'\nforce = true\nsample = 0.5",
             &["F:4 stream.sample: force = true samples every message; leave sample out, or force"],
+        ),
+        (
+            &[],
+            &[],
+            "[[stream]]\npattern = 'a'\ntrace = false\nforce = true\n[[stream]]\npattern = 'b'\nsample = 1\ntrace = false",
+            &[
+                "F:4 stream.force: with trace = false there is nothing to sample; leave force out, or trace",
+                "F:7 stream.sample: with trace = false there is nothing to sample; leave sample out, or trace",
+            ],
         ),
         (
             &[],
