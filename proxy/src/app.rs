@@ -60,6 +60,9 @@ pub enum Error {
     /// A file of TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] FileError),
+    /// A socket that was handed over is not to be had.
+    #[error(transparent)]
+    Inherited(BindError),
     /// An `OTEL_*` variable cannot be used.
     #[error("{0}")]
     Telemetry(String),
@@ -79,10 +82,7 @@ pub fn run(
     reload: impl Fn(&Config) -> Result<Reloaded, ConfigError>,
 ) -> Result<(), Error> {
     // Before there are other threads: it changes the environment.
-    let inherited = Inherited::from_env().map_err(|error| Error::Bind {
-        setting: "LISTEN_FDS",
-        error,
-    })?;
+    let inherited = Inherited::from_env().map_err(Error::Inherited)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(control(config, inherited, log_level, env, reload))
 }

@@ -285,7 +285,7 @@ pub fn raise_descriptor_limit() -> u64 {
             ..limit
         };
         // Where that is refused, the limit stays what it was.
-        if setrlimit(Resource::Nofile, raised.clone()).is_ok() {
+        if setrlimit(Resource::Nofile, raised).is_ok() {
             limit = raised;
         }
     }
