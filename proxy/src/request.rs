@@ -536,9 +536,9 @@ pub fn abandon(op: Op, cx: &mut Context, outcome: &Outcome) {
         Op::Settle(settle)
             if *outcome == Outcome::Unknown && matches!(settle.how, How::Ack | How::AckDel) =>
         {
-            crate::response::settle_all(&settle, &Outcome::Uncertain, cx);
+            crate::response::settlement::settle_all(&settle, &Outcome::Uncertain, cx);
         }
-        Op::Settle(settle) => crate::response::refused_settlement(&settle, cx),
+        Op::Settle(settle) => crate::response::settlement::refused_settlement(&settle, cx),
         _ => {}
     }
 }
