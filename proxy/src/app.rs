@@ -233,7 +233,7 @@ fn connections(config: &Config) -> usize {
     let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2;
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if room < config.limits.max_connections {
-        tracing::warn!(
+        tracing::info!(
             connections = room,
             max_connections = config.limits.max_connections,
             descriptors,
