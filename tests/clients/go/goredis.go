@@ -11,17 +11,17 @@ import (
 )
 
 var goRedis = []feature{
-	{"connect", connect},
-	{"resp3", resp3},
-	{"pipeline", pipeline},
-	{"transaction", transaction},
-	{"scripts", scripts},
-	{"pubsub", pubsub},
-	{"blocking", blocking},
-	{"groups", groups},
-	{"claims", claims},
-	{"large", large},
-	{"reconnect", reconnect},
+	{name: "connect", run: connect},
+	{name: "resp3", run: resp3},
+	{name: "pipeline", run: pipeline},
+	{name: "transaction", run: transaction},
+	{name: "scripts", run: scripts},
+	{name: "pubsub", run: pubsub},
+	{name: "blocking", run: blocking},
+	{name: "groups", run: groups},
+	{name: "claims", run: claims},
+	{name: "large", run: large},
+	{name: "reconnect", run: reconnect, note: noCommandFails},
 }
 
 func connect(ctx context.Context) {

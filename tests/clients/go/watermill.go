@@ -12,9 +12,9 @@ import (
 )
 
 var waterMill = []feature{
-	{"send", send},
-	{"consume", consume},
-	{"redelivery", redelivery},
+	{name: "send", run: send},
+	{name: "consume", run: consume},
+	{name: "redelivery", run: redelivery},
 }
 
 var log = watermill.NewStdLogger(false, false)
