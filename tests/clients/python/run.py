@@ -11,6 +11,8 @@ PROGRAMS = {
     "redis-py asyncio": "redis_py_asyncio",
     "taskiq": "taskiq_app",
     "FastStream": "faststream_app",
+    "Celery": "celery_app",
+    "Dramatiq": "dramatiq_app",
 }
 
 asyncio.run(run(importlib.import_module(PROGRAMS[sys.argv[1]]).FEATURES))

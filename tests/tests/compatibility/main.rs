@@ -90,9 +90,14 @@ macro_rules! clients {
 clients! {
     redis_py => library("redis-py", Language::Python, "redis");
     redis_py_asyncio => library("redis-py asyncio", Language::Python, "redis");
+    ioredis => library("ioredis", Language::Node, "ioredis");
+    node_redis => library("node-redis", Language::Node, "redis");
 
     taskiq => application("taskiq", Language::Python, "taskiq-redis", true);
     faststream => application("FastStream", Language::Python, "faststream", true);
+    celery => application("Celery", Language::Python, "celery", false);
+    dramatiq => application("Dramatiq", Language::Python, "dramatiq", false);
+    bullmq => application("BullMQ", Language::Node, "bullmq", false);
 }
 
 impl Client {
