@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::parts;
 use crate::process::Process;
+use crate::proxy;
 
 /// How long a program may take: each of its features has a limit of its own.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -26,6 +27,12 @@ pub enum Language {
     Python,
     /// `tests/clients/node`
     Node,
+    /// `tests/clients/go`
+    Go,
+    /// `tests/clients/rust`
+    Rust,
+    /// `tests/clients/java`
+    Java,
 }
 
 /// What came of one feature.
@@ -69,6 +76,13 @@ impl Language {
                 let entry = &lock["packages"][format!("node_modules/{package}")];
                 entry["version"].as_str().map(str::to_owned)
             }
+            Self::Go => between(&text, &format!("{package} v"), "\n"),
+            Self::Rust => between(&text, &format!("name = \"{package}\"\nversion = \""), "\""),
+            Self::Java => {
+                let artifact = format!("<artifactId>{package}</artifactId>");
+                let dependency = between(&text, &artifact, "</dependency>").unwrap_or_default();
+                between(&dependency, "<version>", "<").map(|v| v.replace(".RELEASE", ""))
+            }
         };
         version.unwrap_or_else(|| panic!("{} does not pin {package}", file.display()))
     }
@@ -77,6 +91,9 @@ impl Language {
         self.folder().join(match self {
             Self::Python => "requirements.txt",
             Self::Node => "package-lock.json",
+            Self::Go => "go.mod",
+            Self::Rust => "../../../Cargo.lock",
+            Self::Java => "pom.xml",
         })
     }
 
@@ -84,6 +101,9 @@ impl Language {
         folder(match self {
             Self::Python => "python",
             Self::Node => "node",
+            Self::Go => "go",
+            Self::Rust => "rust",
+            Self::Java => "java",
         })
     }
 
@@ -105,6 +125,15 @@ impl Language {
                     command.env("NODE_PATH", part.join("node_modules"));
                     configure(command);
                 })
+            }
+            Self::Go => {
+                let part = parts::built("go-clients", "clients-go", &self.folder());
+                Process::start(&part.join("clients"), configure)
+            }
+            Self::Rust => Process::start(&proxy::built("tars-clients"), configure),
+            Self::Java => {
+                let part = parts::built("java-clients", "clients-java", &self.folder());
+                Process::start(&part.join("clients"), configure)
             }
         }
     }
@@ -173,6 +202,12 @@ impl fmt::Display for Outcome {
             Self::Absent => f.write_str("-"),
         }
     }
+}
+
+/// What stands in `text` after `start` and before the next `end`.
+fn between(text: &str, start: &str, end: &str) -> Option<String> {
+    let (_, rest) = text.split_once(start)?;
+    rest.split_once(end).map(|(found, _)| found.to_owned())
 }
 
 fn folder(language: &str) -> PathBuf {

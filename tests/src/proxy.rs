@@ -424,15 +424,21 @@ fn run_with(
 /// When there is none, or one older than its sources: cargo builds no other crate's binary for a test.
 #[must_use]
 pub fn binary() -> PathBuf {
-    if let Some(named) = env::var_os("TARS_PROXY") {
-        return PathBuf::from(named);
-    }
+    env::var_os("TARS_PROXY").map_or_else(|| built("tars-proxy"), PathBuf::from)
+}
+
+/// The binary of another crate of the workspace, as it was built beside this test.
+///
+/// # Panics
+/// When there is none, or one older than its sources.
+#[must_use]
+pub fn built(name: &str) -> PathBuf {
     let test = env::current_exe().unwrap();
     let profile = test
         .parent()
         .and_then(Path::parent)
         .unwrap_or(Path::new("."));
-    let binary = profile.join("tars-proxy");
+    let binary = profile.join(name);
     if let Some(trouble) = stale(&binary) {
         panic!("{trouble}: run `make test`, or `cargo build --workspace --bins` first");
     }

@@ -92,12 +92,20 @@ clients! {
     redis_py_asyncio => library("redis-py asyncio", Language::Python, "redis");
     ioredis => library("ioredis", Language::Node, "ioredis");
     node_redis => library("node-redis", Language::Node, "redis");
+    go_redis => library("go-redis", Language::Go, "github.com/redis/go-redis/v9");
+    redis_rs => library("redis-rs", Language::Rust, "redis");
+    redis_rs_tokio => library("redis-rs tokio", Language::Rust, "redis");
+    fred => library("fred", Language::Rust, "fred");
+    jedis => library("Jedis", Language::Java, "jedis");
+    lettuce => library("Lettuce", Language::Java, "lettuce-core");
 
     taskiq => application("taskiq", Language::Python, "taskiq-redis", true);
     faststream => application("FastStream", Language::Python, "faststream", true);
     celery => application("Celery", Language::Python, "celery", false);
     dramatiq => application("Dramatiq", Language::Python, "dramatiq", false);
     bullmq => application("BullMQ", Language::Node, "bullmq", false);
+    watermill => application("Watermill", Language::Go, "github.com/ThreeDotsLabs/watermill-redisstream", true);
+    spring_data_redis => application("Spring Data Redis", Language::Java, "spring-data-redis", true);
 }
 
 impl Client {
