@@ -1,10 +1,10 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ci lint bench fuzz fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo test ci lint bench bench-peers bench-peers-full fuzz fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## one trace from a producer through Redis to a consumer and on, in under a minute after the build (KEEP=1: leave it running)
 	@demo/run
@@ -22,6 +22,12 @@ lint: check-fmt clippy doc deny ## formatting, clippy, rustdoc, cargo deny
 
 bench: ## measure: micro-benchmarks of the byte path
 	cargo bench --workspace --bench '*'
+
+bench-peers: ## measure beside HAProxy, Envoy and a bare relay, in under 15 minutes
+	@scripts/bench peers
+
+bench-peers-full: ## the same with every workload, size, pipeline and number of connections (over an hour)
+	@scripts/bench full
 
 fuzz: ## fuzz every target for FUZZ_SECONDS in all (60), or one: make fuzz TARGET=name
 	@scripts/fuzz $(TARGET)
