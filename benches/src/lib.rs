@@ -4,6 +4,10 @@
 //! generator send a [`workload`] through it while [`usage`] looks at its processor time and memory; what was measured is a
 //! [`measured::Run`], of which [`report`] makes tables and pictures.
 
+// A part that is missing, or does not start, ends the run with its reason.
+#![allow(clippy::panic)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod contender;
 pub mod load;
 pub mod measured;
