@@ -94,11 +94,12 @@ impl Contender {
     }
 
     /// Starts it before the server at `upstream`, its spans going to the collector at `collector`, and waits until it answers.
+    /// A command line given as `under` runs it.
     ///
     /// # Panics
     /// When it does not.
     #[must_use]
-    pub fn start(self, upstream: SocketAddr, collector: SocketAddr) -> Running {
+    pub fn start(self, upstream: SocketAddr, collector: SocketAddr, under: &[&str]) -> Running {
         let Some(binary) = self.binary() else {
             return Running {
                 address: upstream,
@@ -115,7 +116,11 @@ impl Contender {
             fs::write(&path, text).expect("a temporary folder can be written to");
             path
         };
-        let mut process = Process::start(&binary, |command| {
+        let program = under.first().map_or(binary.clone(), PathBuf::from);
+        let mut process = Process::start(&program, |command| {
+            if !under.is_empty() {
+                command.args(under.iter().skip(1)).arg(&binary);
+            }
             match self {
                 Self::Haproxy => command
                     .args(["-db", "-f"])
@@ -188,6 +193,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Its process, if it is one.
+    pub fn process(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
+    }
+
     /// What it has used so far: nothing, where there is no process.
     #[must_use]
     pub fn usage(&self) -> Usage {

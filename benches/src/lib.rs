@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod contender;
+pub mod count;
 pub mod load;
 pub mod measured;
 pub mod plan;

@@ -75,8 +75,10 @@ pub struct Load {
     pub pace: Pace,
     /// How long before anything counts.
     pub warm_up: Duration,
-    /// How long it is measured.
+    /// How long it is measured at most.
     pub duration: Duration,
+    /// How many requests are measured at most.
+    pub requests: u64,
 }
 
 /// What came of it.
@@ -141,7 +143,7 @@ pub fn run(at: SocketAddr, load: &Load, mut at_edges: impl FnMut()) -> Result<Ou
             (measuring, measured_from) = (true, Instant::now());
             (requests, last_answer) = (0, measured_from);
         }
-        if now >= ends {
+        if now >= ends || (measuring && requests >= load.requests) {
             let elapsed = measured_from.elapsed();
             at_edges();
             return Ok(Outcome {

@@ -11,7 +11,7 @@ use tars_benches::contender::Contender;
 use tars_benches::measured::Run;
 use tars_benches::plan::Plan;
 use tars_benches::run::Options;
-use tars_benches::{report, run, sink};
+use tars_benches::{count, report, run, sink};
 
 /// Measures proxies in front of Redis, side by side, in interleaved rounds.
 #[derive(Parser)]
@@ -36,6 +36,12 @@ enum Command {
         /// Where to write, without an ending
         #[arg(long, value_name = "FILE", default_value = "target/bench/run")]
         out: PathBuf,
+    },
+    /// Count system calls and user instructions of a request (needs strace and valgrind)
+    Count {
+        /// Only these contenders
+        #[arg(long, value_delimiter = ',', default_values = ["bare-relay", "tars-no-trace", "tars-unsampled"])]
+        only: Vec<Contender>,
     },
     /// Make the tables and the page of an earlier run again
     Report {
@@ -88,6 +94,11 @@ fn execute(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             let json = out.with_extension("json");
             fs::write(&json, serde_json::to_string_pretty(&measured)?)?;
             write_report(&measured, &json)
+        }
+        Command::Count { only } => {
+            let counts = count::run(&only, &Plan::counted(), progress)?;
+            let _ = writeln!(io::stdout(), "{}", report::counts(&counts));
+            Ok(())
         }
         Command::Report { json } => {
             let measured = serde_json::from_slice(&fs::read(&json)?)?;

@@ -121,6 +121,16 @@ impl Plan {
         }
     }
 
+    /// The cases whose system calls and instructions are counted.
+    #[must_use]
+    pub fn counted() -> Vec<Case> {
+        use Workload::{Get, Xadd};
+        let cases = [(Get, 1), (Xadd, 1), (Get, 16), (Xadd, 16)];
+        cases
+            .map(|(workload, pipeline)| Case::closed(workload, 64, pipeline, 50))
+            .into()
+    }
+
     /// How long each case is measured for each contender in each round.
     #[must_use]
     pub fn duration(self) -> Duration {

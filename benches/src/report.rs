@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::contender::Contender;
+use crate::count::Counts;
 use crate::measured::{Measured, Run, Spread};
 
 mod page;
@@ -27,6 +28,40 @@ pub fn tables(run: &Run) -> String {
     }
     let _ = writeln!(out, "### Versions\n\n{}", versions(run));
     out
+}
+
+/// What was counted.
+#[must_use]
+pub fn counts(counts: &[Counts]) -> String {
+    let head = [
+        "case",
+        "contender",
+        "instructions",
+        "system calls",
+        "of them failed",
+        "which",
+    ];
+    let rows = counts.iter().map(|counts| {
+        let mut calls: Vec<_> = counts
+            .calls
+            .iter()
+            .filter(|(_, count)| **count >= 0.005)
+            .collect();
+        calls.sort_by(|one, other| other.1.total_cmp(one.1));
+        let calls: Vec<String> = calls
+            .iter()
+            .map(|(name, count)| format!("{name} {count:.3}"))
+            .collect();
+        vec![
+            counts.case.title(),
+            counts.contender.name().to_owned(),
+            number(counts.instructions, 0),
+            number(counts.calls.values().sum(), 3),
+            number(counts.failed, 3),
+            calls.join(", "),
+        ]
+    });
+    table(&head.map(str::to_owned), rows)
 }
 
 fn provenance(run: &Run) -> String {

@@ -59,13 +59,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(&str)) -> Result<Run, Err
         .unwrap_or_default();
     let clock = Instant::now();
     let machine = machine();
-    let server = Server::builder(Kind::Redis70)
-        .args(["--maxclients", MAX_CLIENTS])
-        .start();
-    let Address::Tcp(upstream) = server.address() else {
-        unreachable!("the server was not asked for a Unix socket");
-    };
-    let upstream: SocketAddr = upstream.parse().expect("a server's address is one");
+    let (server, upstream) = redis();
     let (_sink, collector) = sink();
     let mut contenders = options.contenders.clone();
     contenders.push(Contender::Direct);
@@ -86,7 +80,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(&str)) -> Result<Run, Err
         let mut running = BTreeMap::new();
         for &contender in &contenders {
             progress(&said(&format!("{}, memory", contender.name())));
-            let started = contender.start(upstream, collector);
+            let started = contender.start(upstream, collector, &[]);
             if contender != Contender::Direct {
                 let held = idle(&started, options.plan.idle_connections());
                 memory.entry(contender).or_default().push(held);
@@ -136,6 +130,18 @@ pub fn run(options: &Options, mut progress: impl FnMut(&str)) -> Result<Run, Err
     })
 }
 
+/// Starts the server behind all contenders.
+pub(crate) fn redis() -> (Server, SocketAddr) {
+    let server = Server::builder(Kind::Redis70)
+        .args(["--maxclients", MAX_CLIENTS])
+        .start();
+    let Address::Tcp(upstream) = server.address() else {
+        unreachable!("the server was not asked for a Unix socket");
+    };
+    let upstream = upstream.parse().expect("a server's address is one");
+    (server, upstream)
+}
+
 fn measure(case: &Case, duration: Duration, through: &Running) -> Result<Sample, load::Error> {
     let load = Load {
         workload: case.workload,
@@ -145,6 +151,7 @@ fn measure(case: &Case, duration: Duration, through: &Running) -> Result<Sample,
         pace: case.pace,
         warm_up: WARM_UP,
         duration,
+        requests: u64::MAX,
     };
     let mut usages = Vec::with_capacity(2);
     let outcome = load::run(through.address, &load, || usages.push(through.usage()))?;
@@ -190,7 +197,7 @@ fn idle(through: &Running, connections: usize) -> Memory {
 }
 
 /// Starts the collector, in a process of its own.
-fn sink() -> (Process, SocketAddr) {
+pub(crate) fn sink() -> (Process, SocketAddr) {
     let port = Port::claim();
     let this = std::env::current_exe().expect("this program knows where it is");
     let process = Process::start(&this, |command| {
