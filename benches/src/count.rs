@@ -58,7 +58,7 @@ pub fn run(
             progress(&format!("{}: {}", contender.name(), case.title()));
             server.connect().call(&["FLUSHALL", "SYNC"]);
             let (calls, failed) = system_calls(contender, case, upstream, collector)?;
-            let mut executed = |requests| {
+            let executed = |requests| {
                 server.connect().call(&["FLUSHALL", "SYNC"]);
                 executed(contender, case, requests, upstream, collector)
             };
