@@ -1,7 +1,7 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ci lint bench bench-peers bench-peers-full fuzz fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo test ci lint bench bench-peers bench-peers-full chaos fuzz fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ bench-peers: ## measure beside HAProxy, Envoy and a bare relay, in under 15 minu
 
 bench-peers-full: ## the same with every workload, size, pipeline and number of connections (over an hour)
 	@scripts/bench full
+
+chaos: ## let servers, proxies, networks and collectors fail under load for CHAOS_SECONDS (120), and check every answer
+	@scripts/chaos
 
 fuzz: ## fuzz every target for FUZZ_SECONDS in all (60), or one: make fuzz TARGET=name
 	@scripts/fuzz $(TARGET)

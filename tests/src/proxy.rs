@@ -427,11 +427,13 @@ pub fn binary() -> PathBuf {
     if let Some(named) = env::var_os("TARS_PROXY") {
         return PathBuf::from(named);
     }
-    let test = env::current_exe().unwrap();
-    let profile = test
+    let this = env::current_exe().unwrap();
+    let folder = this.parent().unwrap_or(Path::new("."));
+    // Tests are one folder deeper than programs.
+    let profile = folder
         .parent()
-        .and_then(Path::parent)
-        .unwrap_or(Path::new("."));
+        .filter(|_| folder.ends_with("deps"))
+        .unwrap_or(folder);
     let binary = profile.join("tars-proxy");
     if let Some(trouble) = stale(&binary) {
         panic!("{trouble}: run `make test`, or `cargo build --workspace --bins` first");
