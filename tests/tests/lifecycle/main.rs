@@ -3,3 +3,4 @@
 
 mod admin;
 mod handover;
+mod readiness;
