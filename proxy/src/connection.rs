@@ -281,6 +281,7 @@ impl Connection {
             .map_err(Error::swapped)?;
             let metrics = &cx.worker.shared.metrics;
             pumped.count(&metrics.bytes_down, &metrics.added_down);
+            cx.listener.upstream.heard();
             *quiet = Quiet::default();
         }
     }
