@@ -1,7 +1,7 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ci lint bench bench-peers bench-peers-full chaos fuzz fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo test compatibility ci lint bench bench-peers bench-peers-full chaos fuzz fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -11,6 +11,9 @@ demo: ## one trace from a producer through Redis to a consumer and on, in under 
 
 test: ## unit tests, and acceptance tests against real servers
 	@scripts/test
+
+compatibility: ## run every client library through the proxy, and write docs/compatibility.md (CLIENT='redis-py': only that one)
+	@scripts/compatibility
 
 setup: ## install what the other targets need, once
 	@scripts/setup

@@ -1,0 +1,64 @@
+//! What a client's messages look like in the proxy's spans.
+
+use std::collections::HashSet;
+
+use tars_tests::otlp::Span;
+use tars_tests::stage::Stage;
+
+/// How many messages every library sends to its stream `groups`.
+const MESSAGES: usize = 100;
+
+/// Whether every message of a library's group was sent, handled once as that message's child, and settled.
+pub(crate) fn traced(stage: &Stage, stream: &str) -> String {
+    let sent = stage.wait_named(&format!("send {stream}"), MESSAGES);
+    let processed = stage.wait_named(&format!("process {stream}"), MESSAGES);
+    let ids: HashSet<&str> = sent.iter().map(id).collect();
+    assert_eq!(ids.len(), MESSAGES);
+    for send in &sent {
+        let mut of_it = processed.iter().filter(|span| id(span) == id(send));
+        let process = of_it.next().unwrap_or_else(|| panic!("none of {send:?}"));
+        assert!(
+            process.is_child_of(send) && settled(process),
+            "{process:#?}"
+        );
+        assert_eq!(of_it.next(), None, "handled twice");
+    }
+    "yes".to_owned()
+}
+
+/// Whether every message that an application sent was read, and settled if a group read it, as that message's child; and
+/// nothing else was read.
+pub(crate) fn linked(stage: &Stage, prefix: &str, xadd: bool) -> String {
+    let of = |spans: &[Span], operations: &[&str]| -> Vec<Span> {
+        let is = |span: &&Span| {
+            operations
+                .iter()
+                .any(|operation| span.name.starts_with(&format!("{operation} {prefix}")))
+        };
+        spans.iter().filter(is).cloned().collect()
+    };
+    if !xadd {
+        let spans = stage.settle_spans();
+        assert_eq!(of(&spans, &["send"]), []);
+        return "-".to_owned();
+    }
+    let handled = |spans: &[Span]| {
+        let (sent, read) = (of(spans, &["send"]), of(spans, &["process", "receive"]));
+        let handled = |send: &Span| read.iter().any(|r| r.is_child_of(send) && settled(r));
+        !sent.is_empty() && sent.iter().all(handled)
+    };
+    let spans = stage.wait_spans(handled);
+    let sent = of(&spans, &["send"]);
+    for read in of(&spans, &["process", "receive"]) {
+        assert!(sent.iter().any(|send| read.is_child_of(send)), "{read:#?}");
+    }
+    "yes".to_owned()
+}
+
+fn id(span: &Span) -> &str {
+    span.attr("messaging.message.id").as_str().unwrap()
+}
+
+fn settled(span: &Span) -> bool {
+    span.attr("tars.outcome").is_null() && span.attr("error.type").is_null()
+}
