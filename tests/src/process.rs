@@ -146,10 +146,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let printed = self.stderr();
-            let tail: Vec<&str> = printed.lines().rev().take(40).collect();
-            for line in tail.iter().rev() {
-                eprintln!("[{}] {line}", self.name);
+            // Redis logs to its standard output.
+            for printed in [self.stdout(), self.stderr()] {
+                let tail: Vec<&str> = printed.lines().rev().take(40).collect();
+                for line in tail.iter().rev() {
+                    eprintln!("[{}] {line}", self.name);
+                }
             }
         }
     }
