@@ -2,7 +2,8 @@
 //!
 //! In the order a test meets them: [`server`] (Redis and Valkey), [`otlp`] (a receiver of spans inside the test) or [`jaeger`]
 //! (the real one), [`proxy`] (the binary under test), [`resp`] (a client that sees bytes), [`stage`] (all of these together) and
-//! [`dialogue`] (the same bytes with and without a proxy). [`scripted`] is a server that says what it is told to, [`chopper`] one
+//! [`dialogue`] (the same bytes with and without a proxy). [`scripted`] is a server that says what it is told to, [`liar`] one that
+//! does so to some and is honest to others, [`chopper`] one
 //! that says it in pieces. Below them: [`process`], [`port`], [`parts`], [`address`], [`http`], [`tls`], [`wait`].
 //!
 //! Everything is synchronous, and whatever serves runs outside the test's own thread, so that it is used alike from a plain
@@ -15,6 +16,7 @@ pub mod chopper;
 pub mod dialogue;
 pub mod http;
 pub mod jaeger;
+pub mod liar;
 pub mod otlp;
 pub mod parts;
 pub mod port;
