@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::address::Address;
 use crate::http::{self, Response};
 use crate::port::Port;
-use crate::process::{Process, Signal};
+use crate::process::{Memory, Process, Signal};
 use crate::resp::Client;
 use crate::server::{Server, redis_connection};
 use crate::wait::{self, PATIENCE};
@@ -365,6 +365,23 @@ impl Proxy {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Whether it has ended.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.process.exited()
+    }
+
+    /// See [`Process::memory`].
+    #[track_caller]
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        self.process.memory()
+    }
+
+    /// See [`Process::forget_peak`].
+    pub fn forget_peak(&self) {
+        self.process.forget_peak();
     }
 }
 

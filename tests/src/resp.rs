@@ -219,6 +219,18 @@ impl Client {
         bytes
     }
 
+    /// As many bytes.
+    ///
+    /// # Panics
+    /// When they do not come in time, or the connection ends before.
+    #[track_caller]
+    pub fn read_exactly(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        let read = self.reader.read_exact(&mut bytes);
+        read.unwrap_or_else(|e| panic!("{count} bytes did not come: {e}"));
+        bytes
+    }
+
     /// Everything until the other side ends the connection, and how it did.
     ///
     /// # Panics
@@ -242,6 +254,11 @@ impl Client {
     /// When the connection is gone.
     pub fn half_close(&self) {
         self.writer.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// [`Self::half_close`], where the other side may have closed already.
+    pub fn try_half_close(&self) {
+        let _ = self.writer.shutdown(Shutdown::Write);
     }
 
     /// Ends the connection by a reset.
