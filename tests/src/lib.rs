@@ -1,9 +1,10 @@
 //! Support for the acceptance tests in `tests/tests/`: real servers, the real proxy, real sockets.
 //!
 //! In the order a test meets them: [`server`] (Redis and Valkey), [`otlp`] (a receiver of spans inside the test) or [`jaeger`]
-//! (the real one), [`proxy`] (the binary under test), [`resp`] (a client that sees bytes), [`stage`] (all of these together) and
-//! [`dialogue`] (the same bytes with and without a proxy). [`scripted`] is a server that says what it is told to, [`chopper`] one
-//! that says it in pieces. Below them: [`process`], [`port`], [`parts`], [`address`], [`http`], [`tls`], [`wait`].
+//! (the real one), [`proxy`] (the binary under test), [`resp`] (a client that sees bytes), [`stage`] (all of these together),
+//! [`ways`] (a stage with several proxies) and [`dialogue`] (the same bytes over all of these). [`scripted`] is a server that
+//! says what it is told to, [`chopper`] one that says it in pieces. Below them: [`process`], [`port`], [`parts`], [`address`],
+//! [`http`], [`tls`], [`wait`].
 //!
 //! Everything is synchronous, and whatever serves runs outside the test's own thread, so that it is used alike from a plain
 //! `#[test]` and from an async one. Whatever a test starts ends with the value that stands for it, and with the test process.
@@ -26,3 +27,4 @@ pub mod server;
 pub mod stage;
 pub mod tls;
 pub mod wait;
+pub mod ways;
