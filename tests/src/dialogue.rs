@@ -228,8 +228,10 @@ impl Dialogue {
         cut: Cut,
     ) -> Option<String> {
         let (got, client) = self.hold(stage, through.address(), cut);
-        let kind = stage.server.kind();
-        assert_eq!(got, expected, "{kind}, cut {cut:?}: {self:#?}");
+        if let Some(difference) = difference(&got, expected) {
+            let kind = stage.server.kind();
+            panic!("{kind}, cut {cut:?}: {difference}\n{self:#?}");
+        }
         let stream = stage.next_proof();
         stage::prove(&mut client?, &stream);
         Some(stream)
@@ -360,6 +362,25 @@ fn fill_in(command: &str, stage: &Stage) -> String {
     command
         .replace("{id}", value("id"))
         .replace("{addr}", value("addr"))
+}
+
+/// Where two texts begin to differ, with what is around there.
+#[must_use]
+pub fn difference(got: &str, wanted: &str) -> Option<String> {
+    const AROUND: usize = 200;
+    let at = got.bytes().zip(wanted.bytes()).position(|(a, b)| a != b);
+    let at = match at {
+        None if got.len() == wanted.len() => return None,
+        None => got.len().min(wanted.len()),
+        Some(at) => at,
+    };
+    let around = |text: &str| {
+        let bytes = text.as_bytes();
+        let part = &bytes[at.saturating_sub(AROUND)..bytes.len().min(at + AROUND)];
+        String::from_utf8_lossy(part).into_owned()
+    };
+    let (got, wanted) = (around(got), around(wanted));
+    Some(format!("\n   got: …{got}…\nwanted: …{wanted}…"))
 }
 
 /// Takes the digits after `id` away.
