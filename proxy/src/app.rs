@@ -22,6 +22,7 @@ use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use crate::budget::Budget;
 use crate::config::{self, Address, Config, ConfigError, Reloaded};
 use crate::deliveries::Deliveries;
 use crate::listener::{Acceptor, serve};
@@ -182,6 +183,7 @@ async fn control(
             metrics.deliveries_evicted.clone(),
         ),
         room: AtomicUsize::new(connections(&config)),
+        pending: Arc::new(Budget::new(config.limits.pending_bytes())),
         rules: rules.clone(),
         metrics,
         spans,

@@ -22,6 +22,7 @@ use arc_swap::ArcSwap;
 use tars_sidecar::drain::Drain;
 use tars_sidecar::readiness::Readiness;
 
+use crate::budget::Budget;
 use crate::chunk::Chunk;
 use crate::config::{Address, Config, InferParent};
 use crate::deliveries::Deliveries;
@@ -70,6 +71,7 @@ impl World {
             ),
             rules: Arc::new(ArcSwap::new(config.rules.clone())),
             metrics,
+            pending: Arc::new(Budget::new(config.limits.pending_bytes())),
             spans: Arc::new(SpanQueue::new(&Settings::default())),
             drain: Drain::new(),
             room: AtomicUsize::new(config.limits.max_connections),
@@ -99,7 +101,7 @@ impl World {
             worker: self.worker.clone(),
             listener: self.listener.clone(),
             connection: self.worker.next_connection(),
-            inflight: Inflight::default(),
+            inflight: Inflight::new(self.worker.shared.pending.clone()),
             inference: Default::default(),
             authenticated: false,
             database: 0,

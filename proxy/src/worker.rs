@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 use tars_sidecar::drain::Drain;
 
+use crate::budget::Budget;
 use crate::config::{Config, InferParent, Rules};
 use crate::deliveries::Deliveries;
 use crate::infer;
@@ -21,6 +22,9 @@ use crate::trace::export::SpanQueue;
 use crate::trace::span::{Endpoint, Span};
 use crate::upstream::Upstream;
 
+/// Finished spans that a thread keeps while it is busy. One read may add some thousands.
+const MANY_SPANS: usize = 512;
+
 /// What the whole process shares.
 pub struct Shared {
     /// What the proxy was told to do.
@@ -31,6 +35,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// What is delivered and not settled.
     pub deliveries: Deliveries,
+    /// For what commands are remembered by until they are answered.
+    pub pending: Arc<Budget>,
     /// Where finished spans go.
     pub spans: Arc<SpanQueue>,
     /// The end of the process.
@@ -114,6 +120,14 @@ impl Worker {
             self.shared.spans.push_all(&mut finished);
         }
         self.counters.flush();
+    }
+
+    /// Hands over what was finished, if that is much: a connection that is always readable is read many times in a row.
+    #[inline]
+    pub fn flush_many(&self) {
+        if self.finished.borrow().len() >= MANY_SPANS {
+            self.flush();
+        }
     }
 
     /// Whether the proxy has been told to stop.

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicUsize;
 
 use arc_swap::ArcSwap;
 use prometheus::proto::MetricType;
+use tars_proxy::budget::Budget;
 use tars_proxy::config::Config;
 use tars_proxy::deliveries::Deliveries;
 use tars_proxy::metrics::Metrics;
@@ -47,6 +48,7 @@ fn registered() -> (BTreeMap<String, Metric>, Values) {
                 metrics.deliveries_evicted.clone(),
             ),
             room: AtomicUsize::new(1),
+            pending: Arc::new(Budget::new(0)),
             rules: Arc::new(ArcSwap::new(config.rules.clone())),
             metrics: metrics.clone(),
             spans,

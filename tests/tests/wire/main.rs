@@ -6,6 +6,7 @@ mod authentication;
 mod blocking;
 mod client_reply;
 mod closing;
+mod families;
 mod inline;
 mod pipelines;
 mod protocol_errors;

@@ -1,6 +1,7 @@
 //! Commands after which the server speaks when it likes, or no more.
 
 use tars_tests::dialogue::Dialogue;
+use tars_tests::resp::pipeline;
 use tars_tests::server::{Kind, Server};
 use tars_tests::stage::Stage;
 
@@ -45,6 +46,25 @@ fn a_replica_makes_a_raw_relay() {
             1.0
         );
     }
+}
+
+#[test]
+fn a_script_that_is_debugged() {
+    // The server speaks of every line, and its last word is no answer to a command. It reads as a program reads a terminal:
+    // what is said to the debugger is not cut.
+    let debug = "SCRIPT DEBUG YES";
+    let script = "EVAL return{1,2} 0";
+    Dialogue::new()
+        .commands(&[debug])
+        .hear("+OK\r\n")
+        .commands(&[script])
+        .hear("return{1,2}\r\n")
+        .commands(&["print"])
+        .hear("context.\r\n")
+        .commands(&["continue"])
+        .cut_up_to(pipeline(&[debug, script]).len())
+        .closes()
+        .check_all();
 }
 
 #[test]

@@ -1,5 +1,4 @@
 //! A listening descriptor that outlives the proxy: restarts that no client notices.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::io;
 use std::net::TcpListener;

@@ -1,0 +1,6 @@
+//! From the start of a proxy to its end: probes, drain, restart. One file a subject.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod admin;
+mod handover;
+mod readiness;
