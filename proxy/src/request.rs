@@ -152,7 +152,10 @@ impl Requests {
                             *consumed += end;
                         }
                         Head::Array {
-                            argc, name, cursor, ..
+                            argc,
+                            header_end,
+                            name,
+                            mut cursor,
                         } => {
                             let kind = Kind::of(name.of(buf));
                             cx.worker.counters.command(kind);
@@ -163,7 +166,22 @@ impl Requests {
                                 cx.worker.shared.metrics.skipped("unauthenticated");
                             }
                             if held {
-                                self.state = State::Holding(cursor);
+                                let begun = cursor;
+                                let at = *consumed;
+                                // Nearly always all of it is there.
+                                let whole = ARGUMENTS.with_borrow_mut(|args| {
+                                    args.clear();
+                                    cursor.walk(buf, |arg| args.push(arg))
+                                })?;
+                                let limit = cx.worker.shared.config.limits.max_message_bytes;
+                                if whole && cursor.pos <= limit {
+                                    ARGUMENTS.with_borrow(|args| {
+                                        self.held_command(kind, header_end, args, at, chunk, cx)
+                                    })?;
+                                    *consumed += cursor.pos;
+                                } else {
+                                    self.state = State::Holding(begun);
+                                }
                             } else {
                                 unread(kind, cx);
                                 self.plain_command(kind, argc, cx)?;
@@ -196,9 +214,7 @@ impl Requests {
                         self.too_large(buf, cx)?;
                     } else if complete {
                         self.state = State::Between;
-                        ARGUMENTS.with_borrow_mut(|args| {
-                            self.held_command(args, *consumed, chunk, cx)
-                        })?;
+                        self.resumed_command(*consumed, chunk, cx)?;
                         *consumed += walked.pos;
                     } else {
                         self.state = State::Holding(walked);
@@ -394,30 +410,43 @@ impl Requests {
         self.parsed_command(kind, &flat, &spans, cx)
     }
 
-    /// A command that was held, whole at `at` of the chunk. `args` are its arguments, or the last of them if it came in
-    /// pieces: then it is walked once more.
-    fn held_command(
+    /// A command that came in pieces, and is now whole at `at` of the chunk: it is walked once more, from its beginning.
+    fn resumed_command(
         &mut self,
-        args: &mut Vec<Span32>,
         at: usize,
         chunk: &mut Chunk<'_>,
         cx: &mut Context,
     ) -> Result<(), Raw> {
         let buf = chunk.bytes().get(at..).unwrap_or_default();
         let Head::Array {
-            argc,
             header_end,
             name,
             mut cursor,
+            ..
         } = scan::head(buf)?
         else {
             return Err(Raw("protocol"));
         };
-        if args.len() != argc as usize {
+        let kind = Kind::of(name.of(buf));
+        ARGUMENTS.with_borrow_mut(|args| {
             args.clear();
-            cursor.walk(buf, |arg| args.push(arg))?;
-        }
-        match Kind::of(name.of(buf)) {
+            cursor.walk(buf, |arg| args.push(arg))
+        })?;
+        ARGUMENTS.with_borrow(|args| self.held_command(kind, header_end, args, at, chunk, cx))
+    }
+
+    /// A command whose arguments mean something, whole at `at` of the chunk.
+    fn held_command(
+        &mut self,
+        kind: Kind,
+        header_end: usize,
+        args: &[Span32],
+        at: usize,
+        chunk: &mut Chunk<'_>,
+        cx: &mut Context,
+    ) -> Result<(), Raw> {
+        let buf = chunk.bytes().get(at..).unwrap_or_default();
+        match kind {
             Kind::Xadd => {
                 self.xadd(header_end, args, at, chunk, cx);
                 Ok(())

@@ -413,7 +413,8 @@ impl Replies {
                 };
                 cx.worker.finish(send.span);
             }
-            Op::Count(stream) if bulk_id(reply).is_some() => stream.sent.inc(),
+            // An id, and no nil.
+            Op::Count(stream) if matches!(reply, [b'$', b'0'..=b'9', ..]) => stream.sent.inc(),
             Op::Settle(settle) if error.is_none() => settled(&settle, reply, cx),
             Op::Settle(settle) => refused_settlement(&settle, cx),
             Op::Auth => cx.authenticated |= error.is_none(),
