@@ -8,6 +8,8 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.Callable;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
 import java.util.concurrent.TimeUnit;
 import redis.clients.jedis.Jedis;
 import redis.clients.jedis.params.ClientKillParams;
@@ -16,10 +18,10 @@ import redis.clients.jedis.params.ClientKillParams;
 final class Check {
     private Check() {}
 
-    /** Of reconnect, as the programs in other languages say it. */
-    static final String NO_COMMAND_FAILS = "no command fails: it connects again, and sends what was not answered";
+    /** What becomes of the command whose reply was awaited when its connection was killed, as the other programs say it. */
+    static final String SENT_AGAIN = "sent again over a new connection";
 
-    static final String COMMANDS_FAIL = "commands fail until it has connected again, which it does by itself";
+    static final String FAILS = "fails; later commands go over a new connection";
 
     /** What a feature throws when it does not hold. */
     static final class Failure extends RuntimeException {
@@ -134,6 +136,19 @@ final class Check {
         try (Jedis control = control()) {
             until("a blocked client", () -> control.clientList(id).contains(" flags=b"));
         }
+    }
+
+    /** In a thread: kills the connection while it is blocked. If its command is sent again, it finds x in the list. */
+    static CompletableFuture<Void> killWhenBlocked(long id, String list) {
+        return CompletableFuture.runAsync(() -> {
+            try (Jedis control = control()) {
+                untilBlocked(id);
+                kill(id);
+                control.rpush(list, "x");
+            } catch (Exception error) {
+                throw new CompletionException(error);
+            }
+        });
     }
 
     static void untilSubscribers(String channel, long number) throws Exception {

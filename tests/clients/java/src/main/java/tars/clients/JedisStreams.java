@@ -39,8 +39,6 @@ final class JedisStreams {
                 var ten = new XReadGroupParams().count(10);
                 List<StreamEntry> entries = client.xreadGroupAsMap("g", consumer, ten, Map.of(stream, NEW)).get(stream);
                 equal("entries", entries.size(), 10);
-                var pending = client.xreadGroupAsMap("g", consumer, ten, Map.of(stream, new StreamEntryID(0, 0)));
-                equal("the pending ones", ids(pending.get(stream)), ids(entries));
                 for (StreamEntry entry : entries) {
                     sameFields("message", entry.getFields(), sent.remove(entry.getID()));
                     equal("XACK", client.xack(stream, "g", entry.getID()), 1L);
@@ -75,14 +73,17 @@ final class JedisStreams {
             for (int n = 0; n < 8; n++) {
                 ids.add(client.xadd(stream, StreamEntryID.NEW_ENTRY, Map.of("n", "" + n)));
             }
-            same("XREADGROUP", client.xreadGroupAsMap("g", "one", new XReadGroupParams(), Map.of(stream, NEW)).get(stream), ids, ids);
+            for (StreamEntryID from : List.of(NEW, new StreamEntryID(0, 0))) {
+                var read = client.xreadGroupAsMap("g", "one", new XReadGroupParams(), Map.of(stream, from));
+                same("XREADGROUP", read.get(stream), ids, ids);
+            }
 
             StreamPendingSummary pending = client.xpending(stream, "g");
             equal("XPENDING", List.of(pending.getTotal(), pending.getMinId(), pending.getMaxId()), List.of(8L, ids.get(0), ids.get(7)));
             equal("XPENDING", pending.getConsumerMessageCount(), Map.of("one", 8L));
             var each = client.xpending(stream, "g", new XPendingParams("-", "+", 10));
             equal("XPENDING of each", each.stream().map(one -> one.getID() + one.getConsumerName() + one.getDeliveredTimes()).toList(),
-                    ids.stream().map(id -> id + "one1").toList());
+                    ids.stream().map(id -> id + "one2").toList());
 
             StreamEntryID[] three = ids.subList(0, 3).toArray(StreamEntryID[]::new);
             same("XCLAIM", client.xclaim(stream, "g", "two", 0, new XClaimParams(), three), ids, ids.subList(0, 3));

@@ -38,7 +38,6 @@ final class LettuceStreams {
                 XReadArgs ten = XReadArgs.Builder.count(10);
                 var entries = commands.xreadgroup(consumer, ten, StreamOffset.lastConsumed(stream));
                 equal("entries", entries.size(), 10);
-                equal("the pending ones", commands.xreadgroup(consumer, ten, StreamOffset.from(stream, "0")), entries);
                 for (StreamMessage<String, String> entry : entries) {
                     sameFields("message", entry.getBody(), sent.remove(entry.getId()));
                     equal("XACK", commands.xack(stream, "g", entry.getId()), 1L);
@@ -84,14 +83,16 @@ final class LettuceStreams {
             for (int n = 0; n < 8; n++) {
                 ids.add(commands.xadd(stream, Map.of("n", "" + n)));
             }
-            same("XREADGROUP", commands.xreadgroup(Consumer.from("g", "one"), StreamOffset.lastConsumed(stream)), ids, ids);
+            for (String from : List.of(">", "0")) {
+                same("XREADGROUP", commands.xreadgroup(Consumer.from("g", "one"), StreamOffset.from(stream, from)), ids, ids);
+            }
 
             var pending = commands.xpending(stream, "g");
             equal("XPENDING", List.of(pending.getCount(), pending.getMessageIds()), List.of(8L, Range.create(ids.get(0), ids.get(7))));
             equal("XPENDING", pending.getConsumerMessageCount(), Map.of("one", 8L));
             var each = commands.xpending(stream, "g", Range.unbounded(), Limit.from(10));
             equal("XPENDING of each", each.stream().map(one -> one.getId() + one.getConsumer() + one.getRedeliveryCount()).toList(),
-                    ids.stream().map(id -> id + "one1").toList());
+                    ids.stream().map(id -> id + "one2").toList());
 
             String[] claimed = ids.subList(0, 3).toArray(String[]::new);
             same("XCLAIM", commands.xclaim(stream, two, 0, claimed), ids, ids.subList(0, 3));

@@ -14,7 +14,7 @@ import java.util.regex.Pattern;
 /**
  * Runs unmodified Java libraries against the server that REDIS_URL names, which may be a proxy before one.
  *
- * <p>{@code LIBRARY} runs every feature with jedis, lettuce or spring-data-redis and prints one line of JSON a feature;
+ * <p>{@code LIBRARY} runs every feature with Jedis, Lettuce or Spring Data Redis and prints one line of JSON a feature;
  * {@code versions} prints the libraries and their versions, as JSON. CONTROL_URL names the server itself, for what another
  * client does to it. Every key, stream and channel begins with PREFIX. The exit status is 0 when it ran to the end, whatever
  * the features came to.
@@ -31,12 +31,12 @@ public final class Main {
     }
 
     private static final Map<String, List<Feature>> LIBRARIES = Map.of(
-            "jedis", JedisFeatures.ALL, "lettuce", LettuceFeatures.ALL, "spring-data-redis", SpringDataRedis.ALL);
+            "Jedis", JedisFeatures.ALL, "Lettuce", LettuceFeatures.ALL, "Spring Data Redis", SpringDataRedis.ALL);
 
     private static final Map<String, Class<?>> CLASSES = Map.of(
-            "jedis", redis.clients.jedis.RedisClient.class,
-            "lettuce", io.lettuce.core.RedisClient.class,
-            "spring-data-redis", org.springframework.data.redis.core.RedisTemplate.class);
+            "Jedis", redis.clients.jedis.RedisClient.class,
+            "Lettuce", io.lettuce.core.RedisClient.class,
+            "Spring Data Redis", org.springframework.data.redis.core.RedisTemplate.class);
 
     public static void main(String[] args) {
         if (args.length == 1 && args[0].equals("versions")) {

@@ -68,15 +68,17 @@ final class SpringDataRedis {
         }
     }
 
+    private static final int MESSAGES = 20;
+
     private static String send() {
-        String stream = key("send");
         try (App app = App.start(); Jedis other = control()) {
-            for (int n = 0; n < 20; n++) {
-                RecordId id = app.streams().add(StreamRecords.string(message(n)).withStreamKey(stream));
-                var entry = other.xrange(stream, id.getValue(), id.getValue()).get(0);
+            for (int n = 0; n < MESSAGES; n++) {
+                RecordId id = app.streams().add(StreamRecords.string(message(n)).withStreamKey(key("maps")));
+                var entry = other.xrange(key("maps"), id.getValue(), id.getValue()).get(0);
                 sameFields("sent", entry.getFields(), message(n));
+                app.streams().add(ObjectRecord.create(key("objects"), order(n)));
             }
-            equal("XLEN", app.streams().size(stream), 20L);
+            equal("XLEN", app.streams().size(key("objects")), (long) MESSAGES);
         }
         return null;
     }
@@ -89,7 +91,7 @@ final class SpringDataRedis {
             BlockingQueue<Map<String, String>> fields = new LinkedBlockingQueue<>();
             app.streams().createGroup(maps, ReadOffset.from("0"), "g");
             var container = app.container(
-                    StreamMessageListenerContainerOptions.builder().pollTimeout(Duration.ofMillis(100)).batchSize(7).build());
+                    StreamMessageListenerContainerOptions.builder().pollTimeout(Duration.ofMillis(100)).batchSize(3).build());
             for (String consumer : List.of("one", "two")) {
                 container.receive(Consumer.from("g", consumer), StreamOffset.create(maps, ReadOffset.lastConsumed()), record -> {
                     fields.add(record.getValue());
@@ -105,12 +107,8 @@ final class SpringDataRedis {
             container.start();
             ofObjects.start();
             try {
-                for (int n = 0; n < 50; n++) {
-                    app.streams().add(StreamRecords.string(message(n)).withStreamKey(maps));
-                    app.streams().add(ObjectRecord.create(objects, order(n)));
-                }
-                boolean[] seen = new boolean[50];
-                for (int n = 0; n < 50; n++) {
+                boolean[] seen = new boolean[MESSAGES];
+                for (int n = 0; n < MESSAGES; n++) {
                     Map<String, String> got = taken(fields);
                     int number = Integer.parseInt(got.get("n"));
                     sameFields("message", got, message(number));
