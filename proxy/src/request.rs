@@ -363,6 +363,16 @@ impl Requests {
         Ok(())
     }
 
+    /// CLUSTER, of which CLUSTER SYNCSLOTS matters: between two nodes of a Cluster that move a slot (Valkey 9, Redis 8.4). What
+    /// follows is a stream of commands, as a replica gets it, that nobody answers; its messages are to arrive as they are.
+    fn cluster(&mut self, subcommand: &[u8], cx: &mut Context) -> Result<(), Raw> {
+        if subcommand.eq_ignore_ascii_case(b"SYNCSLOTS") {
+            return Err(Raw("replication"));
+        }
+        self.expect_plain(cx);
+        Ok(())
+    }
+
     /// An inline command is classified and followed, never rewritten.
     fn inline(&mut self, args: &[Vec<u8>], cx: &mut Context) -> Result<(), Raw> {
         let kind = Kind::of(args.first().map_or(&[][..], Vec::as_slice));
@@ -374,6 +384,9 @@ impl Requests {
         if kind == Kind::Client {
             let subcommand = args.get(1).map_or(&[][..], Vec::as_slice);
             return self.client(subcommand, args.get(2).map(Vec::as_slice), argc, cx);
+        }
+        if kind == Kind::Cluster {
+            return self.cluster(args.get(1).map_or(&[][..], Vec::as_slice), cx);
         }
         // The same parsers as for arrays, over the arguments laid end to end.
         let mut flat = Vec::new();
@@ -424,6 +437,10 @@ impl Requests {
             Kind::Client => {
                 let arg = |i: usize| args.get(i).map(|a| a.of(buf));
                 self.client(arg(1).unwrap_or_default(), arg(2), args.len(), cx)
+            }
+            Kind::Cluster => {
+                let subcommand = args.get(1).map(|a| a.of(buf));
+                self.cluster(subcommand.unwrap_or_default(), cx)
             }
             kind => self.parsed_command(kind, buf, args, cx),
         }
