@@ -13,6 +13,7 @@ pub mod xadd;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::budget::Account;
 use crate::chunk::Chunk;
 use crate::config::Deliver as DeliverRule;
 use crate::infer::{self, Order};
@@ -45,6 +46,10 @@ pub struct Context {
     pub connection: u64,
     /// Requests that wait for their replies.
     pub inflight: Inflight,
+    /// What is held on its way to the server.
+    pub held_up: Account,
+    /// What is held on its way to the client.
+    pub held_down: Account,
     /// Inference over this connection.
     pub inference: infer::Connection,
     /// Whether a reply has shown that the server takes commands from this connection.
@@ -188,6 +193,7 @@ impl Requests {
                     let beyond = walked.pos.saturating_sub(buf.len());
                     if walked.pos > limit
                         || (beyond > MAX_UNAUTHENTICATED_BULK && !cx.may_be_long())
+                        || (!complete && !cx.held_up.covers(buf.len()))
                     {
                         self.too_large(buf, cx)?;
                     } else if complete {
