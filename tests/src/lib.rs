@@ -2,7 +2,7 @@
 //!
 //! In the order a test meets them: [`server`] (Redis and Valkey), [`otlp`] (a receiver of spans inside the test) or [`jaeger`]
 //! (the real one), [`proxy`] (the binary under test), [`resp`] (a client that sees bytes), [`stage`] (all of these together),
-//! [`ways`] (a stage with several proxies), [`dialogue`] and [`family`] (the same bytes over all of these). [`scripted`] is a server that
+//! [`ways`] (a stage with several proxies), [`dialogue`] and [`family`] (the same bytes over all of these; [`mask`]: what may differ). [`scripted`] is a server that
 //! says what it is told to, [`chopper`] one that says it in pieces. Below them: [`process`], [`port`], [`parts`], [`address`],
 //! [`http`], [`tls`], [`wait`].
 //!
@@ -17,6 +17,7 @@ pub mod dialogue;
 pub mod family;
 pub mod http;
 pub mod jaeger;
+pub mod mask;
 pub mod otlp;
 pub mod parts;
 pub mod port;
