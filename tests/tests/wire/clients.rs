@@ -137,7 +137,7 @@ fn a_list_tells_of_a_client_what_it_is() {
         "CLIENT LIST",
     ];
     let list = Dialogue::new().masked(mine).commands(&commands);
-    list.clone().check_all();
+    list.check_all();
     list.commands(&["MULTI", "CLIENT LIST TYPE normal", "EXEC"])
         .check_all();
 }
