@@ -43,6 +43,8 @@ pub enum Kind {
     Select,
     /// CLIENT, of which only CLIENT REPLY matters
     Client,
+    /// CLUSTER, of which only CLUSTER SYNCSLOTS matters
+    Cluster,
     /// MONITOR: from here on the server speaks when it likes
     Monitor,
     /// SYNC, PSYNC, REPLCONF: a replica
@@ -93,6 +95,7 @@ impl Kind {
             (b'X', 10) if is(b"XAUTOCLAIM") => Self::Xautoclaim,
             (b'A', 4) if is(b"AUTH") => Self::Auth,
             (b'C', 6) if is(b"CLIENT") => Self::Client,
+            (b'C', 7) if is(b"CLUSTER") => Self::Cluster,
             (b'D', 7) if is(b"DISCARD") => Self::Discard,
             (b'E', 4) if is(b"EXEC") => Self::Exec,
             (b'H', 5) if is(b"HELLO") => Self::Hello,
@@ -132,6 +135,7 @@ impl Kind {
                 | Self::Xnack
                 | Self::Select
                 | Self::Client
+                | Self::Cluster
         )
     }
 
@@ -156,7 +160,7 @@ impl Kind {
     #[must_use]
     pub fn family(self) -> &'static str {
         match self {
-            Self::Other | Self::Http => "other",
+            Self::Other | Self::Cluster | Self::Http => "other",
             Self::Xadd => "xadd",
             Self::Xread => "xread",
             Self::Xreadgroup => "xreadgroup",

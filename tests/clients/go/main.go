@@ -1,6 +1,6 @@
 // Command clients runs unmodified Go libraries against the server that REDIS_URL names, which may be a proxy before one.
 //
-//	clients LIBRARY     every feature with go-redis or watermill, one line of JSON a feature
+//	clients LIBRARY     every feature with go-redis or Watermill, one line of JSON a feature
 //	clients versions    the libraries and their versions, as JSON
 //
 // CONTROL_URL names the server itself, for what another client does to it. Every key, stream and channel begins with PREFIX.
@@ -30,17 +30,17 @@ type feature struct {
 	note string
 }
 
-// Of reconnect, as the programs in other languages say it.
-const noCommandFails = "no command fails: it connects again, and sends what was not answered"
+// What becomes of the command whose reply was awaited when its connection was killed, as the programs in other languages say it.
+const sentAgain = "sent again over a new connection"
 
 var libraries = map[string][]feature{
 	"go-redis":  goRedis,
-	"watermill": waterMill,
+	"Watermill": waterMill,
 }
 
 var modules = map[string]string{
 	"go-redis":  "github.com/redis/go-redis/v9",
-	"watermill": "github.com/ThreeDotsLabs/watermill-redisstream",
+	"Watermill": "github.com/ThreeDotsLabs/watermill-redisstream",
 }
 
 func main() {

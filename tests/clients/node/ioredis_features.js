@@ -83,7 +83,7 @@ async function scripts() {
   redis.defineCommand('addTo', { numberOfKeys: 1, lua: `return redis.call('INCRBY', KEYS[1], ARGV[1]) -- ${key('once')}` });
   expect('EVALSHA', await redis.addTo(key('n'), 5), 5);
   expect('EVALSHA again', await redis.addTo(key('n'), 5), 10);
-  const library = key('lib').replace(/[^a-z]/g, '_');
+  const library = key('lib').replace(/\W/g, '_');
   const body = `redis.register_function('${library}_add', function(keys, args) return redis.call('INCRBY', keys[1], args[1]) end)`;
   await redis.function('LOAD', 'REPLACE', `#!lua name=${library}\n${body}`);
   expect('FCALL', await redis.fcall(`${library}_add`, 1, key('n'), 1), 11);

@@ -94,7 +94,7 @@ async function scripts() {
   // Unknown to the server: EVALSHA is answered by NOSCRIPT, and the library sends EVAL.
   expect('EVALSHA', await redis.add(key('n'), 5), 5);
   expect('EVALSHA again', await redis.add(key('n'), 5), 10);
-  const library = key('lib').replace(/[^a-z]/g, '_');
+  const library = key('lib').replace(/\W/g, '_');
   const body = `redis.register_function('${library}_add', function(keys, args) return redis.call('INCRBY', keys[1], args[1]) end)`;
   await redis.functionLoad(`#!lua name=${library}\n${body}`, { REPLACE: true });
   expect('FCALL', await redis.fCall(`${library}_add`, { keys: [key('n')], arguments: ['1'] }), 11);

@@ -2,9 +2,10 @@
 
 import asyncio
 
+import redis
 from faststream import AckPolicy
 from faststream.redis import RedisBroker, StreamSub
-from protocol import REDIS_URL, REPLY_LIMIT, expect, key
+from protocol import CONTROL_URL, REDIS_URL, REPLY_LIMIT, expect, key
 
 ORDERS, NEWS, RETRIED, MESSAGES = key("orders"), key("news"), key("retried"), 20
 
@@ -31,7 +32,7 @@ async def fails(body: str):
     raise ValueError("this handler fails always")
 
 
-@broker.subscriber(stream=StreamSub(RETRIED, group="g", consumer="claims", min_idle_time=50, polling_interval=20))
+@broker.subscriber(stream=StreamSub(RETRIED, group="g", consumer="claims", min_idle_time=300, polling_interval=20))
 async def claims(body: str):
     await attempts.put(("claims", body))
 
@@ -53,7 +54,10 @@ async def redelivery():
     await broker.publish("again", stream=RETRIED)
     expect("the first attempt", await next_of(attempts), ("fails", "again"))
     expect("the second attempt", await next_of(attempts), ("claims", "again"))
-    await broker.stop()
+    with redis.Redis.from_url(CONTROL_URL) as control:
+        for stream in (ORDERS, RETRIED):
+            while control.xpending(stream, "g")["pending"] > 0:  # acknowledged after the handler
+                await asyncio.sleep(0.01)
 
 
 async def next_of(queue):

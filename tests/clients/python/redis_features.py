@@ -1,6 +1,7 @@
 """The features of redis-py, once for both of its clients: `done` awaits what the asynchronous one returns."""
 
 import asyncio
+import re
 import threading
 import time
 
@@ -124,7 +125,7 @@ class Features:
         script = client.register_script(f"{SCRIPT} -- {key('once')}")
         expect("EVALSHA", await done(script(keys=[key("n")], args=[5])), 5)
         expect("EVALSHA again", await done(script(keys=[key("n")], args=[5])), 10)
-        library = key("lib").replace(":", "_").replace("-", "_")
+        library = re.sub(r"\W", "_", key("lib"))
         body = f"redis.register_function('{library}_add', function(keys, args) return redis.call('INCRBY', keys[1], args[1]) end)"
         await done(client.function_load(f"#!lua name={library}\n{body}", replace=True))
         expect("FCALL", await done(client.fcall(f"{library}_add", 1, key("n"), 1)), 11)

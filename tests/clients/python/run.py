@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import os
 import sys
 
 from protocol import run
@@ -15,4 +16,12 @@ PROGRAMS = {
     "Dramatiq": "dramatiq_app",
 }
 
-asyncio.run(run(importlib.import_module(PROGRAMS[sys.argv[1]]).FEATURES))
+
+async def main():
+    await run(importlib.import_module(PROGRAMS[sys.argv[1]]).FEATURES)
+    # Workers and connections of libraries are left as they are: not all of them end when they are told to.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+asyncio.run(main())

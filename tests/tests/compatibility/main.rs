@@ -8,6 +8,7 @@ mod table;
 mod traced;
 
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
 use std::thread;
 
 use tars_tests::clients::{Language, Outcome, Report, run};
@@ -124,7 +125,9 @@ fn check(client: Client) {
             .into_iter()
             .map(|kind| scope.spawn(move || on(client, kind)))
             .collect();
-        runs.into_iter().map(|run| run.join().unwrap()).collect()
+        runs.into_iter()
+            .map(|run| run.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
     });
     let worse: String = results
         .iter()

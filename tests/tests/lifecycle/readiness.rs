@@ -1,5 +1,6 @@
 //! Readiness follows the server: gone, frozen, and back but not yet of use.
 
+use tars_tests::chopper::Chopper;
 use tars_tests::proxy::Proxy;
 use tars_tests::server::{Kind, Server};
 use tars_tests::wait::{self, PATIENCE};
@@ -24,6 +25,17 @@ fn a_frozen_server_is_noticed_without_clients() {
     server.resume();
     proxy.wait_ready();
     proxy.wait_log("server is reachable again");
+}
+
+#[test]
+fn a_balancer_with_nothing_behind_it_is_not_ready() {
+    let mut server = Server::redis82();
+    let balancer = Chopper::before(server.address());
+    let mut proxy = Proxy::to_url(&balancer.url()).start();
+    server.stop();
+    proxy.wait_unready();
+    server.start();
+    proxy.wait_ready();
 }
 
 /// Those who wait go on waiting, as they would without a proxy, and are answered in the end.

@@ -9,6 +9,8 @@ use std::panic::Location;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use redis::TypedCommands;
+
 /// Features in the order in which they run.
 pub(crate) type Features = Vec<(&'static str, fn() -> Outcome)>;
 
@@ -17,17 +19,15 @@ pub(crate) type Outcome = Result<Option<Remark>, Failure>;
 
 /// What is said of a feature that did not fail.
 pub(crate) enum Remark {
-    /// What becomes of commands after a connection was killed.
+    /// [`SENT_AGAIN`] or [`FAILS`].
     Note(&'static str),
-    /// The library has no such feature.
+    /// The library has no such feature, but this instead.
     Lacks(&'static str),
 }
 
-/// Of `reconnect`, as the programs in other languages say it.
-pub(crate) const NO_COMMAND_FAILS: &str =
-    "no command fails: it connects again, and sends what was not answered";
-pub(crate) const COMMANDS_FAIL: &str =
-    "commands fail until it has connected again, which it does by itself";
+/// What becomes of the command whose reply was awaited when its connection was killed, as the programs in other languages say it.
+pub(crate) const SENT_AGAIN: &str = "sent again over a new connection";
+pub(crate) const FAILS: &str = "fails; later commands go over a new connection";
 
 /// Why a feature does not hold, and where that was seen.
 #[derive(Debug)]
@@ -129,16 +129,6 @@ pub(crate) fn control() -> Result<redis::Connection, Failure> {
     Ok(redis::Client::open(url)?.get_connection()?)
 }
 
-/// Kills the connection with this id.
-pub(crate) fn kill(id: i64) -> Result<(), Failure> {
-    let killed: i64 = redis::cmd("CLIENT")
-        .arg("KILL")
-        .arg("ID")
-        .arg(id)
-        .query(&mut control()?)?;
-    equal("CLIENT KILL", killed, 1)
-}
-
 /// What is asked again and again may take so long.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
@@ -188,6 +178,22 @@ pub(crate) fn when_blocked(
         })?;
         Ok(act(&mut control)?)
     })
+}
+
+/// Kills the connection `id` while it is blocked. If its command is sent again, it finds `x` in the list.
+pub(crate) fn kill_when_blocked(id: i64, list: String) -> JoinHandle<Result<(), Failure>> {
+    when_blocked(id, move |control| {
+        kill(control, id)?;
+        control.rpush(list, "x").map(drop)
+    })
+}
+
+pub(crate) fn kill(control: &mut redis::Connection, id: i64) -> redis::RedisResult<()> {
+    redis::cmd("CLIENT")
+        .arg("KILL")
+        .arg("ID")
+        .arg(id)
+        .exec(control)
 }
 
 pub(crate) fn joined(thread: JoinHandle<Result<(), Failure>>) -> Result<(), Failure> {

@@ -19,9 +19,9 @@ use ::fred::types::{
 use redis::TypedCommands;
 
 use crate::check::{
-    Failure, Features, Fields, NO_COMMAND_FAILS, Outcome, Remark, block_on, control, equal,
-    failure, fields, identifier, joined, key, kill, same_fields, until_async, url, url_of_database,
-    when_blocked,
+    FAILS, Failure, Features, Fields, Outcome, Remark, SENT_AGAIN, block_on, control, equal,
+    failure, fields, identifier, joined, key, kill, kill_when_blocked, same_fields, until_async,
+    url, url_of_database, when_blocked,
 };
 
 pub(crate) fn features() -> Features {
@@ -452,30 +452,30 @@ async fn blocking() -> Outcome {
     Ok(None)
 }
 
-/// fred connects again as its policy says, and sends commands that were not answered up to three times; a subscriber that
-/// manages its subscriptions takes them up again.
+/// fred connects again as its policy says; a subscriber that manages its subscriptions takes them up again.
 async fn reconnect() -> Outcome {
-    let client = open().await?;
-    for _ in 0..3 {
-        let before: i64 = client.client_id().await?;
-        kill(before)?;
-        client
-            .set::<(), _, _>(key("reconnect"), 1, None, None, false)
-            .await?;
-        equal(
-            "another connection",
-            client.client_id::<i64>().await? != before,
-            true,
-        )?;
-    }
+    let (client, list, mut other) = (open().await?, key("reconnect:list"), control()?);
+    let before: i64 = client.client_id().await?;
+    let killed = kill_when_blocked(before, list.clone());
+    let note = match client.blpop::<(String, String), _>(&list, 10.0).await {
+        Ok(_) => SENT_AGAIN,
+        Err(error) if *error.kind() == ErrorKind::IO => FAILS,
+        Err(error) => return Err(error.into()),
+    };
+    joined(killed)?;
+    client
+        .set::<(), _, _>(key("reconnect"), 1, None, None, false)
+        .await?;
+    let after: i64 = client.client_id().await?;
+    equal("another connection", after != before, true)?;
 
     let subscriber: SubscriberClient = builder(&url())?.build_subscriber_client()?;
     subscriber.init().await?;
     let managing = subscriber.manage_subscriptions();
-    let (mut messages, mut other) = (subscriber.message_rx(), control()?);
+    let mut messages = subscriber.message_rx();
     let before: i64 = subscriber.client_id().await?;
     subscriber.subscribe(key("reconnect")).await?;
-    kill(before)?;
+    kill(&mut other, before)?;
     until_async("a subscription", async || {
         Ok(other.publish(key("reconnect"), "again")? == 1)
     })
@@ -486,5 +486,5 @@ async fn reconnect() -> Outcome {
         Value::from("again"),
     )?;
     managing.abort();
-    Ok(Some(Remark::Note(NO_COMMAND_FAILS)))
+    Ok(Some(Remark::Note(note)))
 }

@@ -70,7 +70,7 @@ fn run(features: Features) {
                 json!({ "feature": name, "ok": true, "note": note })
             }
             Ok(Some(check::Remark::Lacks(why))) => {
-                json!({ "feature": name, "ok": null, "why": why })
+                json!({ "feature": name, "ok": null, "why": why, "note": why })
             }
             Err(failure) => json!({ "feature": name, "ok": false, "why": failure.to_string() }),
         };

@@ -9,8 +9,8 @@ use redis::caching::CacheConfig;
 use redis::{AsyncConnectionConfig, AsyncTypedCommands, PushKind, TypedCommands};
 
 use crate::check::{
-    COMMANDS_FAIL, Failure, NO_COMMAND_FAILS, Outcome, Remark, control, equal, failure, key, kill,
-    until_async, url,
+    FAILS, Failure, Outcome, Remark, SENT_AGAIN, control, equal, failure, joined, key,
+    kill_when_blocked, until_async, url,
 };
 use crate::redis_rs::Library;
 
@@ -135,31 +135,25 @@ impl Library for Tokio {
         let config = ConnectionManagerConfig::new().set_response_timeout(Some(RESPONSE_LIMIT));
         let mut manager =
             ConnectionManager::new_with_config(redis::Client::open(url())?, config).await?;
-        let mut failed = 0;
-        for _ in 0..3 {
-            let before = manager.client_id().await?;
-            kill(before as i64)?;
-            until_async("a command that succeeds", async || {
-                match manager.set(key("reconnect"), 1).await {
-                    Ok(()) => Ok(true),
-                    Err(error) if error.is_unrecoverable_error() => {
-                        failed += 1;
-                        Ok(false)
-                    }
-                    Err(error) => Err(error.into()),
-                }
-            })
-            .await?;
-            equal(
-                "another connection",
-                manager.client_id().await? != before,
-                true,
-            )?;
-        }
-        Ok(Some(Remark::Note(if failed == 0 {
-            NO_COMMAND_FAILS
-        } else {
-            COMMANDS_FAIL
-        })))
+        let before = manager.client_id().await?;
+        let list = key("reconnect:list");
+        let killed = kill_when_blocked(before as i64, list.clone());
+        let note = match manager.blpop(&list, 10.0).await {
+            Ok(_) => SENT_AGAIN,
+            Err(error) if error.is_unrecoverable_error() => FAILS,
+            Err(error) => return Err(error.into()),
+        };
+        joined(killed)?;
+        until_async("a command that succeeds", async || {
+            match manager.set(key("reconnect"), 1).await {
+                Ok(()) => Ok(true),
+                Err(error) if error.is_unrecoverable_error() => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await?;
+        let after = manager.client_id().await?;
+        equal("another connection", after != before, true)?;
+        Ok(Some(Remark::Note(note)))
     }
 }
