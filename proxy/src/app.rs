@@ -22,7 +22,6 @@ use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::budget::Budget;
 use crate::config::{self, Address, Config, ConfigError, Reloaded};
 use crate::deliveries::Deliveries;
 use crate::listener::{Acceptor, serve};
@@ -32,7 +31,7 @@ use crate::trace::export::{self, SpanQueue};
 use crate::trace::recent::{self, Recent};
 use crate::trace::span::Endpoint;
 use crate::upstream::Upstream;
-use crate::worker::{Listener, Shared, Worker, now};
+use crate::worker::{Listener, Shared, Worker, budgets, now};
 
 /// How often deliveries are looked through for those that are too old.
 const EXPIRE_EVERY: Duration = Duration::from_millis(250);
@@ -176,6 +175,7 @@ async fn control(
     let exporting = export::spawn(settings, spans.clone(), recent, exporter);
 
     let rules = Arc::new(ArcSwap::new(config.rules.clone()));
+    let [held, pending] = budgets(&config.limits);
     let shared = Arc::new(Shared {
         deliveries: Deliveries::new(
             config.limits.max_deliveries,
@@ -183,7 +183,8 @@ async fn control(
             metrics.deliveries_evicted.clone(),
         ),
         room: AtomicUsize::new(connections(&config)),
-        pending: Arc::new(Budget::new(config.limits.pending_bytes())),
+        held,
+        pending,
         rules: rules.clone(),
         metrics,
         spans,

@@ -1,13 +1,11 @@
 //! Memory that all connections of the process share, taken in blocks.
 //!
-//! A client decides how much its commands make the proxy remember: it may send them without end, and need not read the
-//! replies. A bound for each connection is not enough, then: ten thousand times what one may need is more than there is.
+//! A client decides how much it makes the proxy hold: it may send half a message and no more, or commands without end whose
+//! replies it does not read. A bound for each connection is not enough, then: ten thousand times what one may need is more
+//! than there is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// What a connection may use without asking: a short pipeline of messages never touches what is shared.
-pub const FREE: usize = 16 * 1024;
 
 /// What is taken and given back at a time.
 const BLOCK: usize = 64 * 1024;
@@ -16,16 +14,19 @@ const BLOCK: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Budget {
     left: AtomicUsize,
+    /// What each may use without asking.
+    free: usize,
     /// What one connection may take at most: the others are to have some, too.
     share: usize,
 }
 
 impl Budget {
-    /// Of as many bytes; one connection takes half of them at most.
+    /// Of as many bytes, of which one connection takes half at most, besides those that are free for each.
     #[must_use]
-    pub fn new(bytes: usize) -> Self {
+    pub fn new(bytes: usize, free: usize) -> Self {
         Self {
             left: AtomicUsize::new(bytes),
+            free,
             share: bytes / 2,
         }
     }
@@ -71,7 +72,13 @@ impl Account {
     #[inline]
     pub fn fits(&mut self, bytes: usize) -> bool {
         let wanted = self.used.saturating_add(bytes);
-        wanted <= FREE + self.taken || self.take(wanted)
+        wanted <= self.budget.free + self.taken || self.take(wanted)
+    }
+
+    /// Whether as many bytes in all may be used. They are set aside until the next [`set`](Self::set).
+    #[inline]
+    pub fn covers(&mut self, bytes: usize) -> bool {
+        self.fits(bytes.saturating_sub(self.used))
     }
 
     /// As many bytes are used.
@@ -83,7 +90,13 @@ impl Account {
     /// As many bytes are used no more.
     #[inline]
     pub fn sub(&mut self, bytes: usize) {
-        self.used = self.used.saturating_sub(bytes);
+        self.set(self.used.saturating_sub(bytes));
+    }
+
+    /// As many bytes are used from now on, fewer than before or as many as were found to fit.
+    #[inline]
+    pub fn set(&mut self, bytes: usize) {
+        self.used = bytes;
         if self.taken > 0 {
             self.give_back();
         }
@@ -92,7 +105,7 @@ impl Account {
     /// Whether no more is used than was found to fit.
     #[must_use]
     pub fn is_covered(&self) -> bool {
-        self.used <= FREE + self.taken
+        self.used <= self.budget.free + self.taken
     }
 
     /// Bytes in use.
@@ -103,7 +116,7 @@ impl Account {
 
     #[cold]
     fn take(&mut self, wanted: usize) -> bool {
-        let Some(taken) = (wanted - FREE).checked_next_multiple_of(BLOCK) else {
+        let Some(taken) = (wanted - self.budget.free).checked_next_multiple_of(BLOCK) else {
             return false;
         };
         let took = taken <= self.budget.share && self.budget.take(taken - self.taken);
@@ -116,7 +129,7 @@ impl Account {
     /// Keeps one block more than is needed, so that taking and giving do not take turns.
     #[cold]
     fn give_back(&mut self) {
-        let keep = match self.used.checked_sub(FREE) {
+        let keep = match self.used.checked_sub(self.budget.free) {
             None => 0,
             Some(over) => over.next_multiple_of(BLOCK) + BLOCK,
         };
@@ -137,8 +150,10 @@ impl Drop for Account {
 mod tests {
     use super::*;
 
+    const FREE: usize = 1000;
+
     fn two(blocks: usize) -> (Arc<Budget>, Account, Account) {
-        let budget = Arc::new(Budget::new(blocks * BLOCK));
+        let budget = Arc::new(Budget::new(blocks * BLOCK, FREE));
         let (one, other) = (Account::of(budget.clone()), Account::of(budget.clone()));
         (budget, one, other)
     }

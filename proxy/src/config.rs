@@ -175,6 +175,13 @@ impl Limits {
         self.max_message_bytes.saturating_add(READ_BYTES)
     }
 
+    /// Bytes that messages which are held may take over all connections, besides one read in each direction: as many as 128
+    /// of the largest size.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.max_message_bytes.saturating_mul(128)
+    }
+
     /// Bytes that commands which wait for their replies may take over all connections: 1 KiB for each of
     /// [`max_pending_replies`](Self::max_pending_replies).
     #[must_use]

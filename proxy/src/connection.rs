@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::{Histogram, IntCounter};
 
+use crate::budget::Account;
 use crate::chunk::Chunk;
 use crate::error::{Error, Side};
 use crate::inflight::{Inflight, Op};
@@ -157,6 +158,8 @@ impl Connection {
                 cx: Context {
                     connection: worker.next_connection(),
                     inflight: Inflight::new(worker.shared.pending.clone()),
+                    held_up: Account::of(worker.shared.held.clone()),
+                    held_down: Account::of(worker.shared.held.clone()),
                     worker,
                     listener,
                     inference: Default::default(),
@@ -192,6 +195,7 @@ impl Connection {
         } = self;
         loop {
             ready!(up.poll_flush(server, task)).map_err(Error::of(Side::Server))?;
+            cx.held_up.set(up.held());
             match up.end {
                 End::Open => {}
                 End::Read => {
@@ -249,6 +253,7 @@ impl Connection {
         } = telemetry;
         loop {
             ready!(down.poll_flush(client, task)).map_err(Error::of(Side::Client))?;
+            cx.held_down.set(down.held() + replies.held());
             if replies.awaits_client() {
                 let (id, listener) = (cx.connection, cx.listener.clone());
                 for latest in replies.reached_client() {
@@ -432,7 +437,12 @@ impl Pump {
     }
 
     fn is_at_rest(&self) -> bool {
-        self.tail.is_empty() && self.pending.is_empty()
+        self.held() == 0
+    }
+
+    /// Bytes that are held.
+    fn held(&self) -> usize {
+        self.tail.len() + self.pending.len()
     }
 }
 

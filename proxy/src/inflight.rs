@@ -72,7 +72,8 @@ impl Op {
             Self::Deliver(deliver) => {
                 let stream = deliver.stream.as_ref();
                 size_of::<Deliver>()
-                    + stream.map_or(0, |(key, stream)| key.len() + stream.bytes())
+                    + deliver.key_bytes()
+                    + stream.map_or(0, |(_, stream)| stream.bytes())
                     + deliver.reader.bytes()
             }
             _ => 0,
@@ -108,6 +109,13 @@ pub struct Deliver {
     pub seen: Option<crate::infer::Latest>,
     /// Messages of the current stream, for one span a stream a reply (`relation = "link"`).
     pub batch: Option<Box<Span>>,
+}
+
+impl Deliver {
+    /// The length of the key that it knows.
+    pub(crate) fn key_bytes(&self) -> usize {
+        self.stream.as_ref().map_or(0, |(key, _)| key.len())
+    }
 }
 
 /// Who reads, and so what a delivered message means.
@@ -359,7 +367,7 @@ mod tests {
     use super::*;
 
     fn inflight() -> Inflight {
-        Inflight::new(Arc::new(Budget::new(0)))
+        Inflight::new(Arc::new(Budget::new(0, 0)))
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod xadd;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::budget::Account;
 use crate::chunk::Chunk;
 use crate::config::Deliver as DeliverRule;
 use crate::infer::{self, Order};
@@ -45,6 +46,10 @@ pub struct Context {
     pub connection: u64,
     /// Requests that wait for their replies.
     pub inflight: Inflight,
+    /// What is held on its way to the server.
+    pub held_up: Account,
+    /// What is held on its way to the client.
+    pub held_down: Account,
     /// Inference over this connection.
     pub inference: infer::Connection,
     /// Whether a reply has shown that the server takes commands from this connection.
@@ -148,7 +153,10 @@ impl Requests {
                             *consumed += end;
                         }
                         Head::Array {
-                            argc, name, cursor, ..
+                            argc,
+                            header_end,
+                            name,
+                            mut cursor,
                         } => {
                             let kind = Kind::of(name.of(buf));
                             cx.worker.counters.command(kind);
@@ -159,7 +167,22 @@ impl Requests {
                                 cx.worker.shared.metrics.skipped("unauthenticated");
                             }
                             if held {
-                                self.state = State::Holding(cursor);
+                                let begun = cursor;
+                                let at = *consumed;
+                                // Nearly always all of it is there.
+                                let whole = ARGUMENTS.with_borrow_mut(|args| {
+                                    args.clear();
+                                    cursor.walk(buf, |arg| args.push(arg))
+                                })?;
+                                let limit = cx.worker.shared.config.limits.max_message_bytes;
+                                if whole && cursor.pos <= limit {
+                                    ARGUMENTS.with_borrow(|args| {
+                                        self.held_command(kind, header_end, args, at, chunk, cx)
+                                    })?;
+                                    *consumed += cursor.pos;
+                                } else {
+                                    self.state = State::Holding(begun);
+                                }
                             } else {
                                 unread(kind, cx);
                                 self.plain_command(kind, argc, cx)?;
@@ -188,13 +211,12 @@ impl Requests {
                     let beyond = walked.pos.saturating_sub(buf.len());
                     if walked.pos > limit
                         || (beyond > MAX_UNAUTHENTICATED_BULK && !cx.may_be_long())
+                        || (!complete && !cx.held_up.covers(buf.len()))
                     {
                         self.too_large(buf, cx)?;
                     } else if complete {
                         self.state = State::Between;
-                        ARGUMENTS.with_borrow_mut(|args| {
-                            self.held_command(args, *consumed, chunk, cx)
-                        })?;
+                        self.resumed_command(*consumed, chunk, cx)?;
                         *consumed += walked.pos;
                     } else {
                         self.state = State::Holding(walked);
@@ -363,6 +385,16 @@ impl Requests {
         Ok(())
     }
 
+    /// CLUSTER, of which CLUSTER SYNCSLOTS matters: between two nodes of a Cluster that move a slot (Valkey 9, Redis 8.4). What
+    /// follows is a stream of commands, as a replica gets it, that nobody answers; its messages are to arrive as they are.
+    fn cluster(&mut self, subcommand: &[u8], cx: &mut Context) -> Result<(), Raw> {
+        if subcommand.eq_ignore_ascii_case(b"SYNCSLOTS") {
+            return Err(Raw("replication"));
+        }
+        self.expect_plain(cx);
+        Ok(())
+    }
+
     /// An inline command is classified and followed, never rewritten.
     fn inline(&mut self, args: &[Vec<u8>], cx: &mut Context) -> Result<(), Raw> {
         let kind = Kind::of(args.first().map_or(&[][..], Vec::as_slice));
@@ -374,6 +406,9 @@ impl Requests {
         if kind == Kind::Client {
             let subcommand = args.get(1).map_or(&[][..], Vec::as_slice);
             return self.client(subcommand, args.get(2).map(Vec::as_slice), argc, cx);
+        }
+        if kind == Kind::Cluster {
+            return self.cluster(args.get(1).map_or(&[][..], Vec::as_slice), cx);
         }
         // The same parsers as for arrays, over the arguments laid end to end.
         let mut flat = Vec::new();
@@ -393,30 +428,43 @@ impl Requests {
         self.parsed_command(kind, &flat, &spans, cx)
     }
 
-    /// A command that was held, whole at `at` of the chunk. `args` are its arguments, or the last of them if it came in
-    /// pieces: then it is walked once more.
-    fn held_command(
+    /// A command that came in pieces, and is now whole at `at` of the chunk: it is walked once more, from its beginning.
+    fn resumed_command(
         &mut self,
-        args: &mut Vec<Span32>,
         at: usize,
         chunk: &mut Chunk<'_>,
         cx: &mut Context,
     ) -> Result<(), Raw> {
         let buf = chunk.bytes().get(at..).unwrap_or_default();
         let Head::Array {
-            argc,
             header_end,
             name,
             mut cursor,
+            ..
         } = scan::head(buf)?
         else {
             return Err(Raw("protocol"));
         };
-        if args.len() != argc as usize {
+        let kind = Kind::of(name.of(buf));
+        ARGUMENTS.with_borrow_mut(|args| {
             args.clear();
-            cursor.walk(buf, |arg| args.push(arg))?;
-        }
-        match Kind::of(name.of(buf)) {
+            cursor.walk(buf, |arg| args.push(arg))
+        })?;
+        ARGUMENTS.with_borrow(|args| self.held_command(kind, header_end, args, at, chunk, cx))
+    }
+
+    /// A command whose arguments mean something, whole at `at` of the chunk.
+    fn held_command(
+        &mut self,
+        kind: Kind,
+        header_end: usize,
+        args: &[Span32],
+        at: usize,
+        chunk: &mut Chunk<'_>,
+        cx: &mut Context,
+    ) -> Result<(), Raw> {
+        let buf = chunk.bytes().get(at..).unwrap_or_default();
+        match kind {
             Kind::Xadd => {
                 self.xadd(header_end, args, at, chunk, cx);
                 Ok(())
@@ -424,6 +472,10 @@ impl Requests {
             Kind::Client => {
                 let arg = |i: usize| args.get(i).map(|a| a.of(buf));
                 self.client(arg(1).unwrap_or_default(), arg(2), args.len(), cx)
+            }
+            Kind::Cluster => {
+                let subcommand = args.get(1).map(|a| a.of(buf));
+                self.cluster(subcommand.unwrap_or_default(), cx)
             }
             kind => self.parsed_command(kind, buf, args, cx),
         }

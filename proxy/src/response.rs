@@ -155,7 +155,8 @@ impl Replies {
                 Stage::Entry(mut deliver, mut walk) => {
                     let limit = cx.worker.shared.config.limits.max_message_bytes;
                     let whole = self.hold(buf)?;
-                    if self.held > limit {
+                    let fits = whole || cx.held_down.covers(buf.len() + deliver.key_bytes());
+                    if self.held > limit || !fits {
                         cx.worker.shared.metrics.extracted("too_large").inc();
                         deliver.messages += 1;
                         *consumed += std::mem::take(&mut self.held);
@@ -411,7 +412,8 @@ impl Replies {
                 };
                 cx.worker.finish(send.span);
             }
-            Op::Count(stream) if bulk_id(reply).is_some() => stream.sent.inc(),
+            // An id, and no nil.
+            Op::Count(stream) if matches!(reply, [b'$', b'0'..=b'9', ..]) => stream.sent.inc(),
             Op::Settle(settle) if error.is_none() => settled(&settle, reply, cx),
             Op::Settle(settle) => refused_settlement(&settle, cx),
             Op::Auth => cx.authenticated |= error.is_none(),
@@ -521,6 +523,18 @@ impl Replies {
         matches!(self.stage, Stage::Between) && elements.is_none_or(|left| left == 0)
     }
 
+    /// Bytes that are held apart from what was read and not understood: the key of the stream whose entries come.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        match &self.stage {
+            Stage::Walk(deliver, _)
+            | Stage::Entry(deliver, _)
+            | Stage::Aside(deliver, _)
+            | Stage::Rest(deliver) => deliver.key_bytes(),
+            _ => 0,
+        }
+    }
+
     /// The connection ends, or becomes a raw relay: what is under way has no answer any more.
     pub fn abandon(&mut self, cx: &mut Context) {
         match std::mem::take(&mut self.stage) {
@@ -601,7 +615,8 @@ impl Replies {
         let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
         match walk.step(buf)? {
             Step::More => {
-                if buf.len() > cx.worker.shared.config.limits.max_message_bytes {
+                let limit = cx.worker.shared.config.limits.max_message_bytes;
+                if buf.len() > limit || !cx.held_down.covers(buf.len()) {
                     // A key as long as that: the reply passes unread.
                     self.skim.start_many(walk.remaining());
                     self.stage = Stage::Rest(deliver);

@@ -11,7 +11,8 @@ use prometheus::IntCounter;
 use tars_sidecar::drain::Drain;
 
 use crate::budget::Budget;
-use crate::config::{Config, InferParent, Rules};
+use crate::config::{Config, InferParent, Limits, Rules};
+use crate::connection::READ_BYTES;
 use crate::deliveries::Deliveries;
 use crate::infer;
 use crate::metrics::{Batched, Metrics};
@@ -25,6 +26,17 @@ use crate::upstream::Upstream;
 /// Finished spans that a thread keeps while it is busy. One read may add some thousands.
 const MANY_SPANS: usize = 512;
 
+/// What a connection may use to remember commands by, without asking: a short pipeline of messages.
+pub const FREE_PENDING: usize = 16 * 1024;
+
+/// Memory for messages that are held, and for commands that wait. What one read brings is free.
+#[must_use]
+pub fn budgets(limits: &Limits) -> [Arc<Budget>; 2] {
+    let held = Budget::new(limits.held_bytes(), READ_BYTES);
+    let pending = Budget::new(limits.pending_bytes(), FREE_PENDING);
+    [held, pending].map(Arc::new)
+}
+
 /// What the whole process shares.
 pub struct Shared {
     /// What the proxy was told to do.
@@ -35,6 +47,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// What is delivered and not settled.
     pub deliveries: Deliveries,
+    /// For messages that are held until they are whole, or until there is room for them.
+    pub held: Arc<Budget>,
     /// For what commands are remembered by until they are answered.
     pub pending: Arc<Budget>,
     /// Where finished spans go.

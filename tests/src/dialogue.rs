@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use crate::address::Address;
+use crate::mask;
 use crate::proxy::Proxy;
 use crate::resp::{Client, End, pipeline};
 use crate::server::{Kind, Server};
@@ -39,7 +40,8 @@ enum Step {
     Say(Vec<u8>),
     Hear(Vec<u8>),
     Meanwhile(String),
-    Blocked,
+    Behind(String),
+    Until(&'static str, fn(&str) -> bool),
 }
 
 impl Dialogue {
@@ -84,11 +86,26 @@ impl Dialogue {
         self
     }
 
+    /// Another client sends a command straight to the server, which answers later or never.
+    #[must_use]
+    pub fn meanwhile_unanswered(mut self, command: &str) -> Self {
+        self.steps.push(Step::Behind(command.to_owned()));
+        self
+    }
+
+    /// The dialogue goes on once the server answers another client as wanted.
+    #[must_use]
+    pub fn until(mut self, command: &'static str, wanted: fn(&str) -> bool) -> Self {
+        self.steps.push(Step::Until(command, wanted));
+        self
+    }
+
     /// The dialogue goes on once the server has a blocked client.
     #[must_use]
-    pub fn blocks(mut self) -> Self {
-        self.steps.push(Step::Blocked);
-        self
+    pub fn blocks(self) -> Self {
+        self.until("INFO clients", |info| {
+            !info.contains("\nblocked_clients:0\r")
+        })
     }
 
     /// The server closes the connection at the end.
@@ -115,7 +132,7 @@ impl Dialogue {
     /// Replies hold client ids, which no two connections share: HELLO's.
     #[must_use]
     pub fn with_client_ids(self) -> Self {
-        self.masked(without_ids)
+        self.masked(mask::client_ids)
     }
 
     /// What the server answers depends on what it reads at once: nothing that is said is cut.
@@ -268,6 +285,7 @@ impl Dialogue {
         let mut client = Client::connect(at);
         // One that is served after the first, so that its answers show what the proxy has read.
         let mut other = matches!(cut, Cut::At(_)).then(|| Client::connect(at));
+        let mut behind = Vec::new();
         let mut heard = Vec::new();
         let mut said = 0;
         for step in &self.steps {
@@ -299,7 +317,16 @@ impl Dialogue {
                 Step::Meanwhile(command) => {
                     stage.direct(&fill_in(command, stage));
                 }
-                Step::Blocked => wait_blocked(stage),
+                Step::Behind(command) => {
+                    let mut client = stage.server.connect();
+                    client.send(pipeline(&[command]));
+                    behind.push(client);
+                }
+                Step::Until(command, wanted) => {
+                    wait::until(command, PATIENCE, || {
+                        wanted(&stage.direct(command)).then_some(())
+                    });
+                }
             }
         }
         let client = if self.closed {
@@ -333,35 +360,26 @@ pub enum Cut {
 /// What is said to a server before each dialogue: what the one before left there is gone.
 const EMPTY: [&str; 2] = ["CLIENT KILL TYPE pubsub", "FLUSHALL"];
 
-#[track_caller]
-fn wait_blocked(stage: &Stage) {
-    wait::until("a client is blocked", PATIENCE, || {
-        let info = stage.direct("INFO clients");
-        (!info.contains("\nblocked_clients:0\r")).then_some(())
-    });
-}
-
 /// Puts the id and the address of the client called `me` in their places.
 #[track_caller]
 fn fill_in(command: &str, stage: &Stage) -> String {
+    fn value<'a>(line: &'a str, name: &str) -> &'a str {
+        let mut words = line.split(' ').filter_map(|word| word.split_once('='));
+        words.find(|(key, _)| *key == name).unwrap().1
+    }
     if !command.contains('{') {
         return command.to_owned();
     }
-    let list = wait::until("a client is called me", PATIENCE, || {
-        let list = stage.direct("CLIENT LIST");
-        list.contains(" name=me ").then_some(list)
-    });
+    let list = stage.direct("CLIENT LIST");
+    // One of a dialogue before may not be gone yet.
     let me = list
         .lines()
-        .find(|line| line.contains(" name=me "))
-        .unwrap();
-    let value = |name: &str| {
-        let words = me.split(' ').filter_map(|word| word.split_once('='));
-        words.into_iter().find(|(key, _)| *key == name).unwrap().1
-    };
+        .filter(|line| line.contains(" name=me "))
+        .max_by_key(|line| value(line, "id").parse::<u64>().unwrap())
+        .unwrap_or_else(|| panic!("nobody is called me: {list}"));
     command
-        .replace("{id}", value("id"))
-        .replace("{addr}", value("addr"))
+        .replace("{id}", value(me, "id"))
+        .replace("{addr}", value(me, "addr"))
 }
 
 /// Where two texts begin to differ, with what is around there.
@@ -381,16 +399,4 @@ pub fn difference(got: &str, wanted: &str) -> Option<String> {
     };
     let (got, wanted) = (around(got), around(wanted));
     Some(format!("\n   got: …{got}…\nwanted: …{wanted}…"))
-}
-
-/// Takes the digits after `id` away.
-fn without_ids(heard: &str) -> String {
-    const BEFORE: &str = "$2\\r\\nid\\r\\n:";
-    let mut parts = heard.split(BEFORE);
-    let mut all = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        all.push_str(BEFORE);
-        all.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
-    }
-    all
 }

@@ -6,7 +6,8 @@
 //! a table that begins with `# Uncut` is held at once only.
 
 use crate::address::Address;
-use crate::dialogue::difference;
+use crate::dialogue::{Mask, difference};
+use crate::mask;
 use crate::resp::{self, Client, encode};
 use crate::server::Kind;
 use crate::stage::{self, Stage, all_proved};
@@ -23,7 +24,7 @@ pub struct Family {
 struct Command {
     line: String,
     args: Vec<Vec<u8>>,
-    compare: fn(&[u8]) -> String,
+    mask: Option<Mask>,
     untraced_only: bool,
 }
 
@@ -80,7 +81,7 @@ impl Family {
                 if traced && command.untraced_only {
                     continue;
                 }
-                let (got, wanted) = ((command.compare)(got), (command.compare)(&expected[n].1));
+                let (got, wanted) = (command.masked(got), command.masked(&expected[n].1));
                 if let Some(difference) = difference(&got, &wanted) {
                     let (kind, line) = (stage.server.kind(), &command.line);
                     panic!("{kind}, RESP{protocol}, {how}: {line}: {difference}");
@@ -141,44 +142,24 @@ impl Command {
     fn of(line: &str) -> Self {
         let text = line.trim_start_matches(['~', '%', '?', '!', ' ']);
         let mark = |mark| line[..line.len() - text.len()].contains(mark);
-        let compare = match () {
-            () if mark('~') => without_numbers,
-            () if mark('%') => lines_sorted,
-            () if mark('?') => type_alone,
-            () => |reply: &[u8]| reply.escape_ascii().to_string(),
-        };
+        let masks: [(char, Mask); 3] = [
+            ('~', mask::numbers),
+            ('%', mask::order),
+            ('?', mask::contents),
+        ];
+        let chosen = masks.into_iter().find(|(sign, _)| mark(*sign));
         Self {
             line: line.to_owned(),
             args: resp::words(text),
-            compare,
+            mask: chosen.map(|(_, mask)| mask),
             untraced_only: mark('!'),
         }
     }
-}
 
-fn lines_sorted(reply: &[u8]) -> String {
-    let text = reply.escape_ascii().to_string();
-    let mut lines: Vec<&str> = text.split("\\r\\n").collect();
-    lines.sort_unstable();
-    lines.join(" ")
-}
-
-fn type_alone(reply: &[u8]) -> String {
-    reply[..1].escape_ascii().to_string()
-}
-
-/// Numbers, lengths among them, are all the same.
-fn without_numbers(reply: &[u8]) -> String {
-    let text = reply.escape_ascii().to_string();
-    let mut masked = String::new();
-    for c in text.chars() {
-        if !(c.is_ascii_digit() || c == '.') {
-            masked.push(c);
-        } else if !masked.ends_with('0') {
-            masked.push('0');
-        }
+    fn masked(&self, reply: &[u8]) -> String {
+        let reply = reply.escape_ascii().to_string();
+        self.mask.map_or_else(|| reply.clone(), |mask| mask(&reply))
     }
-    masked
 }
 
 fn fill_in<'a>(arg: &'a [u8], reply: &'a [u8]) -> &'a [u8] {

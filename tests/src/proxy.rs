@@ -26,20 +26,30 @@ use metrics::Metrics;
 pub struct Builder {
     upstream: String,
     listen: Option<Address>,
+    listeners: Vec<(Address, String)>,
     config: Option<String>,
     args: Vec<String>,
     env: Vec<(String, String)>,
-    inherited: Option<OwnedFd>,
+    inherited: Vec<OwnedFd>,
 }
 
 impl Builder {
-    /// Hands it a listening socket, as systemd does: descriptor 3, `LISTEN_FDS=1`. It listens there, if that is its address.
+    /// Hands it a listening socket, as systemd does: descriptors from 3 on, `LISTEN_FDS` their number. It listens there, if that is an
+    /// address of its own. Two at most.
     ///
     /// # Panics
     /// When this process has no descriptor left.
     #[must_use]
     pub fn inherit(mut self, socket: impl AsFd) -> Self {
-        self.inherited = Some(socket.as_fd().try_clone_to_owned().unwrap());
+        self.inherited
+            .push(socket.as_fd().try_clone_to_owned().unwrap());
+        self
+    }
+
+    /// Listens there too, each listener with its server.
+    #[must_use]
+    pub fn listener(mut self, listen: Address, upstream: &str) -> Self {
+        self.listeners.push((listen, upstream.to_owned()));
         self
     }
 
@@ -129,14 +139,23 @@ impl Builder {
         let address = self
             .listen
             .unwrap_or_else(|| Address::Tcp(listen_port.addr()));
-        let mut args = vec![
-            "--listen".into(),
-            address.to_string(),
-            "--upstream".into(),
-            self.upstream,
-        ];
-        args.extend(["--admin".into(), admin_port.addr()]);
-        if let Some(toml) = self.config {
+        let mut args = vec!["--admin".into(), admin_port.addr()];
+        let mut config = self.config;
+        if self.listeners.is_empty() {
+            args.extend(["--listen".into(), address.to_string()]);
+            args.extend(["--upstream".into(), self.upstream]);
+        } else {
+            // With several, only a file can say which has which server.
+            let first = (address.clone(), self.upstream);
+            let toml = config.get_or_insert_default();
+            for (listen, upstream) in [first].iter().chain(&self.listeners) {
+                let _ = write!(
+                    toml,
+                    "\n[[listener]]\nlisten = \"{listen}\"\nupstream = \"{upstream}\"\n"
+                );
+            }
+        }
+        if let Some(toml) = config {
             let path = dir.path().join("tars-proxy.toml");
             std::fs::write(&path, toml).unwrap();
             args.extend(["--config".into(), path.display().to_string()]);
@@ -181,10 +200,11 @@ impl Proxy {
         Builder {
             upstream: upstream.to_owned(),
             listen: None,
+            listeners: Vec::new(),
             config: None,
             args: Vec::new(),
             env: Vec::new(),
-            inherited: None,
+            inherited: Vec::new(),
         }
     }
 
@@ -400,28 +420,31 @@ pub fn run_to_end(args: &[&str]) -> (ExitStatus, String, String) {
 
 #[track_caller]
 fn run(args: &[String], environment: &[(String, String)]) -> Process {
-    run_with(args, environment, None)
+    run_with(args, environment, Vec::new())
 }
 
-/// A shell moves the descriptor to where it is looked for, and becomes the program under the process id it had.
-const ACTIVATE: &str = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@""#;
+/// A shell moves the descriptors to where they are looked for, and becomes the program under the process id it had. What the program
+/// writes to its standard output is lost.
+const ACTIVATE: [&str; 2] = [
+    r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@""#,
+    r#"exec 3<&0 4<&1 </dev/null >/dev/null; LISTEN_FDS=2 LISTEN_PID=$$ exec "$@""#,
+];
 
 #[track_caller]
-fn run_with(
-    args: &[String],
-    environment: &[(String, String)],
-    inherited: Option<OwnedFd>,
-) -> Process {
-    let program = match inherited {
+fn run_with(args: &[String], environment: &[(String, String)], inherited: Vec<OwnedFd>) -> Process {
+    let script = inherited.len().checked_sub(1).map(|index| ACTIVATE[index]);
+    let program = match script {
         None => binary(),
         Some(_) => "/bin/sh".into(),
     };
     Process::start(&program, |command| {
-        if let Some(socket) = inherited {
-            command
-                .stdin(socket)
-                .args(["-c", ACTIVATE, "sh"])
-                .arg(binary());
+        if let Some(script) = script {
+            let mut sockets = inherited.into_iter();
+            command.stdin(sockets.next().unwrap());
+            if let Some(second) = sockets.next() {
+                command.stdout(second);
+            }
+            command.args(["-c", script, "sh"]).arg(binary());
         }
         for (name, _) in env::vars_os() {
             let name = name.to_string_lossy();

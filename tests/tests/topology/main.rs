@@ -1,6 +1,7 @@
 //! Servers that belong together, with proxies between and before them: replicas, Sentinel, Cluster.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod cluster;
 mod replica;
 mod sentinel;
 

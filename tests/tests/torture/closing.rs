@@ -76,7 +76,7 @@ fn reset_by_the_client() {
 
 #[test]
 fn reset_by_the_server_while_it_is_sent_to() {
-    let scene = Scene::of(Kind::Redis82);
+    let scene = Scene::of_lies();
     let value = vec![b'x'; 20 << 20];
     for command in [
         encode(&[b"SET".as_slice(), b"k", &value]),

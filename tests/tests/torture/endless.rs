@@ -1,7 +1,6 @@
 //! Servers whose replies do not end: they stream through, and what is kept of them is bounded.
 
 use tars_tests::resp::pipeline;
-use tars_tests::server::Kind;
 
 use crate::scene::{ALLOWANCE, DIRECTION, Scene};
 
@@ -40,7 +39,7 @@ fn endless(scene: &Scene, question: &[&str], begin: &str, pattern: &[u8]) {
 
 #[test]
 fn values_and_lines() {
-    let scene = Scene::of(Kind::Redis82);
+    let scene = Scene::of_lies();
     for question in [
         &["GET k"][..],
         &["XADD s 1-1 f v"],
@@ -60,7 +59,7 @@ fn values_and_lines() {
 
 #[test]
 fn aggregates() {
-    let scene = Scene::of(Kind::Redis82);
+    let scene = Scene::of_lies();
     for pattern in [
         &b"*1\r\n"[..],
         b"%1\r\n+k\r\n",
@@ -88,10 +87,11 @@ fn aggregates() {
 
 #[test]
 fn entries() {
-    let scene = Scene::of(Kind::Redis82);
+    let scene = Scene::of_lies();
     let read = &["XREADGROUP GROUP g c STREAMS s >"];
     let entry = b"*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n";
-    endless(&scene, &["XRANGE s - +"], "*1099511627776\r\n", entry);
+    let flood = "*1\r\n*2\r\n$5\r\nflood\r\n*1099511627776\r\n";
+    endless(&scene, &["XREAD STREAMS flood 0"], flood, entry);
     endless(
         &scene,
         read,

@@ -3,8 +3,8 @@
 
 use std::fmt::Write;
 
-use tars_proxy::budget;
 use tars_proxy::config::Limits;
+use tars_proxy::worker::FREE_PENDING;
 use tars_tests::resp::{Client, encode, pipeline};
 use tars_tests::server::{Kind, Server};
 use tars_tests::wait::{self, PATIENCE};
@@ -14,8 +14,11 @@ use crate::scene::{DIRECTION, Scene};
 /// What a connection takes that has nothing but the beginning of a command.
 const IDLE: usize = 4 << 10;
 
-/// What all connections together may take for commands that wait for their replies, with what the allocator adds; and what
-/// each may besides.
+/// What all connections together may take for messages that are held, with what the allocator adds; and what each may besides.
+const HELD: usize = Limits::DEFAULT.held_bytes() / 4 * 5;
+const READ: usize = 64 << 10;
+
+/// The same for commands that wait for their replies.
 const PENDING: usize = Limits::DEFAULT.pending_bytes() / 4 * 5;
 
 /// Waits until the proxy has read as much from clients as they have sent, but for what the bystander sends meanwhile.
@@ -63,29 +66,93 @@ fn thousands_of_half_commands() {
     scene.over(CLIENTS * IDLE);
 }
 
+/// A message of nearly the largest size, and how much of it is sent.
+fn large_message() -> (Vec<u8>, usize) {
+    let value = vec![b'x'; (1 << 20) - 1024];
+    let message = encode(&[b"XADD".as_slice(), b"flood", b"*", b"f", &value]);
+    let half = message.len() - 100;
+    (message, half)
+}
+
 #[test]
 fn messages_that_never_end() {
     const CLIENTS: usize = 64;
     let scene = Scene::of(Kind::Redis82);
-    let half = half_message((1 << 20) - 1024);
+    let (message, half) = large_message();
     let clients: Vec<Client> = (0..CLIENTS)
         .map(|_| {
             let mut client = scene.connect();
-            client.send(&half);
+            client.send(&message[..half]);
             client
         })
         .collect();
-    wait_read(&scene, CLIENTS * half.len());
+    wait_read(&scene, CLIENTS * half);
     let growth = scene.growth();
-    assert!(growth > CLIENTS * half.len(), "they are held: {growth}");
+    assert!(growth > CLIENTS * half, "they are held: {growth}");
     drop(clients);
     scene.over(CLIENTS * DIRECTION);
 }
 
-fn half_message(length: usize) -> Vec<u8> {
-    let mut half = encode(&[b"XADD".as_slice(), b"s", b"*", b"f", &vec![b'x'; length]]);
-    half.truncate(length);
-    half
+/// What finds no room in what all connections share passes as it comes.
+#[test]
+fn more_messages_that_never_end_than_there_is_room_for() {
+    const CLIENTS: usize = 250;
+    let scene = Scene::of(Kind::Redis82);
+    let (message, half) = large_message();
+    let mut clients: Vec<Client> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = scene.connect();
+            client.send(&message[..half]);
+            client
+        })
+        .collect();
+    wait_read(&scene, CLIENTS * half);
+    let (name, reason) = (
+        "tars_proxy_contexts_skipped_total",
+        [("reason", "too_large")],
+    );
+    let passed = scene.stage.proxy.metric(name, &reason);
+    assert!(passed > CLIENTS as f64 / 4.0, "{passed} of them pass");
+    // All of them are messages in the end.
+    for client in &mut clients {
+        client.send(&message[half..]);
+        assert!(client.reply().starts_with(b"$"));
+    }
+    scene.over(HELD + CLIENTS * READ);
+}
+
+/// The same from a server that never ends an entry.
+#[test]
+fn more_entries_that_never_end_than_there_is_room_for() {
+    const CLIENTS: usize = 250;
+    let scene = Scene::of_lies();
+    let value = "x".repeat((1 << 20) - 1024);
+    let reply = format!(
+        "*1\r\n*2\r\n$5\r\nflood\r\n*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\nf\r\n${}\r\n{value}\r\n",
+        value.len()
+    );
+    let (half, rest) = reply.split_at(reply.len() - 100);
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let (go_on, told) = std::sync::mpsc::channel::<()>();
+        let (half, rest) = (half.to_owned(), rest.to_owned());
+        let mut client = scene.connect_to(move |mut server| {
+            server.reply();
+            server.send(half);
+            let _ = told.recv();
+            server.send(rest);
+        });
+        client.send(pipeline(&["XREAD STREAMS flood 0"]));
+        clients.push((client, go_on));
+    }
+    let (name, side) = ("tars_proxy_bytes_total", [("side", "server")]);
+    let wanted = |read| read >= (CLIENTS * half.len()) as f64;
+    scene.stage.proxy.wait_metric(name, &side, wanted);
+    for (client, go_on) in &mut clients {
+        go_on.send(()).unwrap();
+        assert!(client.reply() == reply.as_bytes());
+    }
+    scene.over(HELD + CLIENTS * READ);
 }
 
 /// A client that sends half of a large message and reads none of the replies with large entries: held in both directions.
@@ -94,21 +161,20 @@ fn both_directions() {
     const CLIENTS: usize = 32;
     for kind in Kind::ALL {
         let scene = Scene::of(kind);
-        let value = vec![b'x'; (1 << 20) - 1024];
+        let (message, half) = large_message();
         let mut client = scene.connect();
-        client.command(&[b"XADD".as_slice(), b"flood", b"1-1", b"f", &value]);
-        client.reply();
-        let half = half_message(1_000_000);
-        let question = pipeline(&["XRANGE flood - +"]).repeat(20);
+        client.send(&message);
+        assert!(client.reply().starts_with(b"$"));
+        let question = pipeline(&["XREAD STREAMS flood 0"]).repeat(20);
         let clients: Vec<Client> = (0..CLIENTS)
             .map(|_| {
                 let mut client = scene.connect();
                 client.send(&question);
-                client.send(&half);
+                client.send(&message[..half]);
                 client
             })
             .collect();
-        wait_read(&scene, CLIENTS * half.len());
+        wait_read(&scene, CLIENTS * half);
         // The first reply fits the kernel's buffers at most: the proxy waits for room.
         drop(clients);
         scene.over(CLIENTS * 2 * DIRECTION);
@@ -199,7 +265,7 @@ fn commands_that_wait() {
     let waiting = scene.growth();
     assert!(waiting > PENDING / 2, "they are remembered: {waiting}");
     // Before they end: their spans would drown the bystander's.
-    scene.over(PENDING + CLIENTS * (DIRECTION + budget::FREE));
+    scene.over(PENDING + CLIENTS * (DIRECTION + FREE_PENDING));
     drop(clients);
 }
 
@@ -231,6 +297,6 @@ fn commands_of_a_transaction_without_end() {
         other.replies(1000);
     }
     // Before they end: their spans would drown the bystander's.
-    scene.over(PENDING + 2 * (2 * DIRECTION + budget::FREE));
+    scene.over(PENDING + 2 * (2 * DIRECTION + FREE_PENDING));
     drop((client, other));
 }

@@ -1,7 +1,6 @@
 //! Servers that lie: any reply to any command, before it was sent, in pieces, cut off, without end.
 
 use tars_tests::resp::{End, pipeline};
-use tars_tests::server::Kind;
 
 use crate::scene::Scene;
 
@@ -216,7 +215,7 @@ fn check(scene: &Scene, question: &[&str], answer: &[u8], manner: Manner) {
 
 #[test]
 fn any_reply_to_any_command() {
-    let scene = Scene::of(Kind::Redis82);
+    let scene = Scene::of_lies();
     for manner in [
         Manner::AtOnce,
         Manner::ByteByByte,
@@ -234,7 +233,7 @@ fn any_reply_to_any_command() {
 
 #[test]
 fn entries_that_are_none() {
-    let scene = Scene::of(Kind::Redis82);
+    let scene = Scene::of_lies();
     for question in QUESTIONS[3..9].iter().chain(&QUESTIONS[13..14]) {
         let hello = question[0].starts_with("HELLO");
         for frame in FRAMES {

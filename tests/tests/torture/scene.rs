@@ -28,8 +28,8 @@ pub(crate) const DIRECTION: usize = Limits::DEFAULT.direction_bytes();
 /// See the module.
 pub(crate) struct Scene {
     pub(crate) stage: Stage,
-    /// What stands between the proxy and the server.
-    pub(crate) liar: Liar,
+    /// What stands between the proxy and the server, if lies are to be told.
+    liar: Option<Liar>,
     bystander: Bystander,
     /// Resident memory of the proxy before the attack.
     before: usize,
@@ -45,11 +45,23 @@ impl Scene {
     /// Before this server; `configure` adds to the proxy's settings.
     #[track_caller]
     pub(crate) fn with(server: Server, configure: impl FnOnce(Builder) -> Builder) -> Self {
+        Self::set(Stage::with(server, |proxy| configure(unflooded(proxy))))
+    }
+
+    /// Before a server that lies where it is told to.
+    #[track_caller]
+    pub(crate) fn of_lies() -> Self {
+        let server = Server::redis82();
         let liar = Liar::before(server.address());
-        let stage = Stage::with(server, |proxy| {
-            // A flood of spans would drown the bystander's, and rightly so.
-            configure(proxy.upstream(&liar.url()).args(["--sample", "flood*=0"]))
-        });
+        let stage = Stage::with(server, |proxy| unflooded(proxy).upstream(&liar.url()));
+        Self {
+            liar: Some(liar),
+            ..Self::set(stage)
+        }
+    }
+
+    #[track_caller]
+    fn set(stage: Stage) -> Self {
         stage.direct("XGROUP CREATE bystander g $ MKSTREAM");
         let bystander = Bystander::at(stage.proxy.address());
         bystander.wait_rounds(3);
@@ -57,7 +69,7 @@ impl Scene {
         stage.proxy.forget_peak();
         Self {
             stage,
-            liar,
+            liar: None,
             bystander,
             before,
         }
@@ -72,7 +84,8 @@ impl Scene {
     /// A connection through the proxy to a server that lies.
     #[track_caller]
     pub(crate) fn connect_to(&self, lie: impl FnOnce(Client) + Send + 'static) -> Client {
-        self.liar.next(lie);
+        let liar = self.liar.as_ref().expect("a scene of lies");
+        liar.next(lie);
         self.connect()
     }
 
@@ -132,6 +145,11 @@ impl Scene {
         );
         alive(&mut self.stage.proxy);
     }
+}
+
+/// A flood of spans would drown the bystander's, and rightly so.
+fn unflooded(proxy: Builder) -> Builder {
+    proxy.args(["--sample", "flood*=0"])
 }
 
 /// The proxy runs, and nothing in it has panicked.

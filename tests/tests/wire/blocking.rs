@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tars_tests::dialogue::Dialogue;
 use tars_tests::resp::{Client, pipeline};
 use tars_tests::server::Kind;
 use tars_tests::stage::{self, Stage};
@@ -23,6 +24,54 @@ fn id(client: &mut Client) -> String {
         .trim_start_matches(':')
         .trim_end()
         .to_owned()
+}
+
+#[test]
+fn each_waits_for_what_others_write() {
+    for hello in ["HELLO 2", "HELLO 3"] {
+        Dialogue::new()
+            .with_client_ids()
+            .commands(&[hello, "XGROUP CREATE s g $ MKSTREAM"])
+            .commands(&[
+                "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+                "XACK s g 1-1",
+                "XREAD BLOCK 0 STREAMS none s $ $",
+                "BZPOPMIN z 0",
+                "BLMPOP 0 2 none l LEFT COUNT 2",
+                "XLEN s",
+            ])
+            .blocks()
+            .meanwhile("XADD s 1-1 f v")
+            .blocks()
+            .meanwhile("XADD s 2-1 f v")
+            .blocks()
+            .meanwhile("ZADD z 1.5 a")
+            .blocks()
+            .meanwhile("RPUSH l a b c")
+            .check_all();
+    }
+}
+
+#[test]
+fn what_a_reader_waits_for_goes_away() {
+    for change in [
+        "DEL s",
+        "SET s v",
+        "XGROUP DESTROY s g",
+        "RENAME s t",
+        "FLUSHALL",
+        "SWAPDB 0 1",
+        "XGROUP SETID s g 0",
+    ] {
+        Dialogue::new()
+            .commands(&["CLIENT SETNAME me", "XGROUP CREATE s g $ MKSTREAM"])
+            .commands(&["XREADGROUP GROUP g c BLOCK 0 STREAMS s >", "GET none"])
+            .blocks()
+            .meanwhile(change)
+            // Where that did not end it.
+            .meanwhile("CLIENT UNBLOCK {id}")
+            .check_all();
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Ends of connections, passed on as they came.
 
-use tars_tests::resp::{End, pipeline};
-use tars_tests::server::Kind;
+use tars_tests::dialogue::Dialogue;
+use tars_tests::resp::{Client, End, pipeline};
+use tars_tests::server::{Kind, Server};
 use tars_tests::stage::Stage;
 use tars_tests::wait::{self, PATIENCE};
 
@@ -57,4 +58,80 @@ fn half_a_message_is_no_message() {
     assert_eq!(client.read_until_closed(), (Vec::new(), End::Closed));
     assert_eq!(stage.direct("EXISTS s"), ":0\r\n");
     assert_eq!(stage.settle_spans().len(), 1);
+}
+
+/// What clients in different states hear of a SHUTDOWN, and how their connections end; the last of them asks for it.
+fn shut_down(kind: Kind, through_proxy: bool) -> Vec<(Vec<u8>, End)> {
+    let stage = Stage::of(kind);
+    let connect = || match through_proxy {
+        true => stage.connect(),
+        false => stage.server.connect(),
+    };
+    let states: [(&[&str], usize); 4] = [
+        (&["PING"], 1),
+        (&["SUBSCRIBE a"], 1),
+        (&["MULTI", "XADD s 1-1 f v"], 2),
+        (&["PING", "XREAD BLOCK 0 STREAMS none $"], 1),
+    ];
+    let in_state = |(commands, replies): (&[&str], usize)| {
+        let mut client = connect();
+        client.send(pipeline(commands));
+        client.replies(replies);
+        client
+    };
+    let mut clients: Vec<Client> = states.into_iter().map(in_state).collect();
+    let mut last = connect();
+    last.call(&["XADD", "s", "1-1", "f", "v"]);
+    last.command(&["SHUTDOWN", "NOSAVE"]);
+    clients.push(last);
+    clients.iter_mut().map(Client::read_until_closed).collect()
+}
+
+#[test]
+fn a_server_that_shuts_down_closes_all() {
+    for kind in Kind::ALL {
+        let direct = shut_down(kind, false);
+        assert_eq!(shut_down(kind, true), direct, "{kind}");
+        assert!(direct.iter().all(|end| *end == (Vec::new(), End::Closed)));
+    }
+}
+
+#[test]
+fn a_shutdown_that_is_refused_is_an_answer() {
+    // Nothing can be written there.
+    for kind in Kind::ALL {
+        let server = Server::builder(kind).args(["--dir", "/proc"]).start();
+        Dialogue::new()
+            .commands(&["SHUTDOWN SAVE", "SHUTDOWN ABORT", "XADD s 1-1 f v"])
+            .check(server);
+    }
+}
+
+#[test]
+fn a_shutdown_that_is_given_up_is_an_answer() {
+    for kind in Kind::ALL {
+        let disk = ["--repl-diskless-sync", "no"];
+        let server = Server::builder(kind).args(disk).start();
+        let stage = Stage::with(server, |proxy| proxy);
+        // A replica that never says how far it is, so that the server waits for it.
+        let mut replica = stage.server.connect();
+        replica.call(&["REPLCONF", "listening-port", "1"]);
+        replica.command(&["PSYNC", "?", "-1"]);
+        let told = |what: &'static str, text: &str| {
+            wait::until(what, PATIENCE, || {
+                stage.direct("INFO").contains(text).then_some(())
+            });
+        };
+        told("the replica is online", "state=online");
+        stage.direct("SET k v");
+        // No server serves the connection after that; Redis 7.0 crashes at its next command.
+        let answers = [stage.server.connect(), stage.connect()].map(|mut client| {
+            client.command(&["SHUTDOWN", "NOSAVE"]);
+            told("the server waits", "\nblocked_clients:1\r");
+            assert_eq!(stage.direct("SHUTDOWN ABORT"), "+OK\r\n");
+            client.reply()
+        });
+        assert!(answers[0].starts_with(b"-ERR Errors trying to SHUTDOWN"));
+        assert_eq!(answers[0], answers[1], "{kind}");
+    }
 }

@@ -5,7 +5,9 @@
 mod authentication;
 mod blocking;
 mod client_reply;
+mod clients;
 mod closing;
+mod cluster;
 mod families;
 mod inline;
 mod pipelines;
@@ -13,6 +15,8 @@ mod protocol_errors;
 mod protocols;
 mod pubsub;
 mod random;
+mod refusals;
 mod relays;
+mod tracking;
 mod transactions;
 mod values;
