@@ -307,6 +307,21 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// No reply is half said, as far as can be known. Whoever waits for one that has not begun is told by the end of the connection.
+    fn may_be_ended(&self) -> bool {
+        let Telemetry {
+            replies, raw_down, ..
+        } = &self.telemetry;
+        let said = if *raw_down {
+            self.quiet.lasts(RAW_QUIET)
+        } else {
+            replies.is_between()
+        };
+        said && self.down.is_at_rest()
+    }
+}
+
 /// The other side may be gone already when it is told.
 fn ignore_not_connected(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotConnected {
@@ -439,7 +454,7 @@ impl Future for Connection {
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
             _ if worker.is_draining() => {
                 this.quiet.since.get_or_insert_with(Instant::now);
-                if this.is_at_rest() {
+                if this.is_at_rest() || (worker.is_overdue() && this.may_be_ended()) {
                     Poll::Ready(Ok(()))
                 } else {
                     Poll::Pending

@@ -16,7 +16,7 @@ pub mod server;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use arc_swap::ArcSwap;
 use tars_sidecar::drain::Drain;
@@ -72,6 +72,7 @@ impl World {
             metrics,
             spans: Arc::new(SpanQueue::new(&Settings::default())),
             drain: Drain::new(),
+            overdue: AtomicBool::new(false),
             room: AtomicUsize::new(config.limits.max_connections),
             config,
         };

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -35,6 +35,8 @@ pub struct Shared {
     pub spans: Arc<SpanQueue>,
     /// The end of the process.
     pub drain: Drain,
+    /// The time for that is over: only replies under way are still waited for.
+    pub overdue: AtomicBool,
     /// Client connections that may still be opened.
     pub room: AtomicUsize,
 }
@@ -121,6 +123,12 @@ impl Worker {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.shared.drain.is_draining()
+    }
+
+    /// Whether the time that connections had to come to rest is over.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        self.shared.overdue.load(Ordering::Relaxed)
     }
 
     /// Registers a connection to be woken by [`wake_all`](Self::wake_all).
@@ -226,7 +234,7 @@ impl Counters {
     /// Counts a command.
     #[inline]
     pub fn command(&self, kind: Kind) {
-        if kind == Kind::Other {
+        if matches!(kind, Kind::Other | Kind::Cluster | Kind::Http) {
             self.other.inc();
         } else if let Some((_, counter)) = self
             .families

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use arc_swap::ArcSwap;
 use prometheus::proto::MetricType;
@@ -46,6 +46,7 @@ fn registered() -> (BTreeMap<String, Metric>, Values) {
                 metrics.deliveries.clone(),
                 metrics.deliveries_evicted.clone(),
             ),
+            overdue: AtomicBool::new(false),
             room: AtomicUsize::new(1),
             rules: Arc::new(ArcSwap::new(config.rules.clone())),
             metrics: metrics.clone(),
