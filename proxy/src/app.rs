@@ -102,6 +102,21 @@ pub fn check_telemetry(env: impl Fn(&str) -> Option<String>) -> Result<(), Error
     Ok(())
 }
 
+/// The addresses of a configuration that `run` could not listen on, as far as can be told without listening.
+#[must_use]
+pub fn check_addresses(config: &Config) -> Vec<Error> {
+    let of = |setting, address| {
+        let error = Bound::check(address).err()?;
+        Some(Error::Bind { setting, error })
+    };
+    let listeners = config.listeners.iter();
+    listeners
+        .map(|listener| ("listen", &listener.listen))
+        .chain([("admin", &config.admin)])
+        .filter_map(|(setting, address)| of(setting, address))
+        .collect()
+}
+
 async fn control(
     config: Config,
     mut inherited: Inherited,
@@ -335,6 +350,7 @@ fn listeners(
                 Address::Unix(path) => (path.to_string_lossy().into(), None),
             };
             Ok(Arc::new(Listener {
+                address: listener.listen.to_string(),
                 endpoint: Arc::new(Endpoint {
                     service_name: listener
                         .service_name
@@ -348,7 +364,7 @@ fn listeners(
                 inference: Default::default(),
                 upstream,
                 tls: listener.tls.as_ref().map(tls::Acceptor::new).transpose()?,
-                handshakes_fail: AtomicBool::new(false),
+                tls_fails: AtomicBool::new(false),
             }))
         })
         .collect()

@@ -21,6 +21,7 @@ use crate::inflight::{Inflight, Op};
 use crate::request::{Context, Raw, Requests};
 use crate::response::Replies;
 use crate::socket::Socket;
+use crate::tls;
 use crate::upstream::Connected;
 use crate::worker::{self, Listener, Worker};
 
@@ -207,6 +208,9 @@ impl Connection {
                 }
                 cx.now = worker::now();
                 if let Err(Raw(reason)) = requests.process(chunk, cx, consumed) {
+                    if *consumed == 0 && tls::is_record(chunk.bytes()) {
+                        cx.listener.hears_tls();
+                    }
                     *raw_up = true;
                     *consumed = chunk.bytes().len();
                     // Counted here: the server may close instead of answering.

@@ -89,7 +89,8 @@ impl World {
                 inference: Default::default(),
                 upstream: Arc::new(upstream),
                 tls: None,
-                handshakes_fail: Default::default(),
+                tls_fails: Default::default(),
+                address: String::new(),
             }),
         }
     }

@@ -43,6 +43,8 @@ pub struct Shared {
 
 /// A place where clients connect, and what stands behind it.
 pub struct Listener {
+    /// Where that is, as it was configured.
+    pub address: String,
     /// What spans say of it.
     pub endpoint: Arc<Endpoint>,
     /// Whether parents are inferred.
@@ -53,8 +55,20 @@ pub struct Listener {
     pub upstream: Arc<Upstream>,
     /// TLS from its clients.
     pub tls: Option<Acceptor>,
-    /// Whether the latest TLS handshake of a client failed, and was logged.
-    pub handshakes_fail: AtomicBool,
+    /// Whether the latest TLS handshake of a client failed, and was logged; without TLS, whether one was begun.
+    pub tls_fails: AtomicBool,
+}
+
+impl Listener {
+    /// A client has begun a TLS handshake, and there is no TLS here. Its bytes pass as they are, to a server that may have it.
+    pub fn hears_tls(&self) {
+        if !self.tls_fails.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                listen = %self.address,
+                "a client speaks TLS to a listener without it, and is answered only if the server speaks it; give tls_cert and tls_key, or let the client use redis://; further ones are not logged"
+            );
+        }
+    }
 }
 
 /// The connections of a thread, to be woken when the proxy drains.
