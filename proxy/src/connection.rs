@@ -302,6 +302,8 @@ impl Connection {
         } = &self.telemetry;
         let understood =
             requests.is_between() && replies.is_between() && cx.inflight.awaits_nothing();
+        // A subscriber waits for messages as who blocks in a read does.
+        let understood = understood && !replies.is_subscribed();
         let rests = if *raw_up {
             self.quiet.lasts(RAW_QUIET) && !self.quiet.client_spoke
         } else {

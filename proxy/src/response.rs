@@ -523,6 +523,12 @@ impl Replies {
         matches!(self.stage, Stage::Between) && elements.is_none_or(|left| left == 0)
     }
 
+    /// Whether messages may come that no command asks for.
+    #[must_use]
+    pub fn is_subscribed(&self) -> bool {
+        self.subscriptions.any()
+    }
+
     /// Number of queued commands of an open transaction that mean something.
     #[must_use]
     pub fn queued(&self) -> usize {
