@@ -31,7 +31,7 @@ use crate::trace::export::{self, SpanQueue};
 use crate::trace::recent::{self, Recent};
 use crate::trace::span::Endpoint;
 use crate::upstream::Upstream;
-use crate::worker::{Listener, Shared, Worker, now};
+use crate::worker::{Listener, Shared, Worker, budgets, now};
 
 /// How often deliveries are looked through for those that are too old.
 const EXPIRE_EVERY: Duration = Duration::from_millis(250);
@@ -193,6 +193,7 @@ async fn control(
     let exporting = export::spawn(settings, spans.clone(), recent, exporter);
 
     let rules = Arc::new(ArcSwap::new(config.rules.clone()));
+    let [held, pending] = budgets(&config.limits);
     let shared = Arc::new(Shared {
         deliveries: Deliveries::new(
             config.limits.max_deliveries,
@@ -200,6 +201,8 @@ async fn control(
             metrics.deliveries_evicted.clone(),
         ),
         room: AtomicUsize::new(connections(&config)),
+        held,
+        pending,
         rules: rules.clone(),
         metrics,
         spans,

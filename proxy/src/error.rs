@@ -53,6 +53,14 @@ impl Error {
         }
     }
 
+    /// Whether the side had closed in an orderly way before it was written to.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected
+        )
+    }
+
     /// Whether the side broke the connection off: that is how clients and servers end, and no fault.
     #[must_use]
     pub fn is_reset(&self) -> bool {

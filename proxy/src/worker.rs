@@ -10,7 +10,9 @@ use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 use tars_sidecar::drain::Drain;
 
-use crate::config::{Config, InferParent, Rules};
+use crate::budget::Budget;
+use crate::config::{Config, InferParent, Limits, Rules};
+use crate::connection::READ_BYTES;
 use crate::deliveries::Deliveries;
 use crate::infer;
 use crate::metrics::{Batched, Metrics};
@@ -20,6 +22,20 @@ use crate::tls::Acceptor;
 use crate::trace::export::SpanQueue;
 use crate::trace::span::{Endpoint, Span};
 use crate::upstream::Upstream;
+
+/// Finished spans that a thread keeps while it is busy. One read may add some thousands.
+const MANY_SPANS: usize = 512;
+
+/// What a connection may use to remember commands by, without asking: a short pipeline of messages.
+pub const FREE_PENDING: usize = 16 * 1024;
+
+/// Memory for messages that are held, and for commands that wait. What one read brings is free.
+#[must_use]
+pub fn budgets(limits: &Limits) -> [Arc<Budget>; 2] {
+    let held = Budget::new(limits.held_bytes(), READ_BYTES);
+    let pending = Budget::new(limits.pending_bytes(), FREE_PENDING);
+    [held, pending].map(Arc::new)
+}
 
 /// What the whole process shares.
 pub struct Shared {
@@ -31,6 +47,10 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// What is delivered and not settled.
     pub deliveries: Deliveries,
+    /// For messages that are held until they are whole, or until there is room for them.
+    pub held: Arc<Budget>,
+    /// For what commands are remembered by until they are answered.
+    pub pending: Arc<Budget>,
     /// Where finished spans go.
     pub spans: Arc<SpanQueue>,
     /// The end of the process.
@@ -130,6 +150,14 @@ impl Worker {
             self.shared.spans.push_all(&mut finished);
         }
         self.counters.flush();
+    }
+
+    /// Hands over what was finished, if that is much: a connection that is always readable is read many times in a row.
+    #[inline]
+    pub fn flush_many(&self) {
+        if self.finished.borrow().len() >= MANY_SPANS {
+            self.flush();
+        }
     }
 
     /// Whether the proxy has been told to stop.

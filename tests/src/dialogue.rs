@@ -1,20 +1,27 @@
 //! The same bytes to a server directly and through a proxy: what comes back must be the same, and the proxy must still know
 //! which reply is whose.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use crate::address::Address;
-use crate::chopper::Chopper;
+use crate::mask;
 use crate::proxy::Proxy;
 use crate::resp::{Client, End, pipeline};
 use crate::server::{Kind, Server};
-use crate::stage::{self, Stage, proved};
+use crate::stage::{self, Stage, all_proved};
+use crate::wait::{self, PATIENCE};
+use crate::ways::{Pool, Ways};
 
-/// A dialogue is cut at so many places at most: at every byte if it is as short as that, else evenly spread.
-const CUTS: usize = 50;
+/// A longer dialogue holds a large value: it is cut at every byte near its ends, and at so many places between them.
+const LONG: usize = 2_000;
+const ENDS: usize = 250;
+const BETWEEN: usize = 100;
 
 /// What ends a dialogue that leaves the connection open: PING is answered in every state, and with its argument last.
 const LAST_WORD: &str = "last-word";
+
+/// Replaces what differs by nature between two connections, such as their ids.
+pub type Mask = fn(&str) -> String;
 
 /// What a client says and hears. Build one, then [`check`](Self::check) it.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +30,8 @@ pub struct Dialogue {
     steps: Vec<Step>,
     closed: bool,
     raw: bool,
-    ids: bool,
-    whole: bool,
+    mask: Option<Mask>,
+    cut_up_to: Option<usize>,
     password: Option<&'static str>,
 }
 
@@ -33,6 +40,8 @@ enum Step {
     Say(Vec<u8>),
     Hear(Vec<u8>),
     Meanwhile(String),
+    Behind(String),
+    Until(&'static str, fn(&str) -> bool),
 }
 
 impl Dialogue {
@@ -42,7 +51,7 @@ impl Dialogue {
         Self::default()
     }
 
-    /// A command straight to the server before each run; the server is emptied before that.
+    /// A command straight to the server before each run; the server is emptied before that, and serves no other dialogue.
     #[must_use]
     pub fn prepare(mut self, command: &str) -> Self {
         self.prepare.push(command.to_owned());
@@ -69,11 +78,34 @@ impl Dialogue {
         self
     }
 
-    /// Another client sends a command straight to the server, and has its answer.
+    /// Another client sends a command straight to the server, and has its answer. `{id}` and `{addr}` in it are, to the
+    /// server, those of the client whose name is `me`.
     #[must_use]
     pub fn meanwhile(mut self, command: &str) -> Self {
         self.steps.push(Step::Meanwhile(command.to_owned()));
         self
+    }
+
+    /// Another client sends a command straight to the server, which answers later or never.
+    #[must_use]
+    pub fn meanwhile_unanswered(mut self, command: &str) -> Self {
+        self.steps.push(Step::Behind(command.to_owned()));
+        self
+    }
+
+    /// The dialogue goes on once the server answers another client as wanted.
+    #[must_use]
+    pub fn until(mut self, command: &'static str, wanted: fn(&str) -> bool) -> Self {
+        self.steps.push(Step::Until(command, wanted));
+        self
+    }
+
+    /// The dialogue goes on once the server has a blocked client.
+    #[must_use]
+    pub fn blocks(self) -> Self {
+        self.until("INFO clients", |info| {
+            !info.contains("\nblocked_clients:0\r")
+        })
     }
 
     /// The server closes the connection at the end.
@@ -90,17 +122,30 @@ impl Dialogue {
         self
     }
 
+    /// What was heard is compared behind this mask.
+    #[must_use]
+    pub fn masked(mut self, mask: Mask) -> Self {
+        self.mask = Some(mask);
+        self
+    }
+
     /// Replies hold client ids, which no two connections share: HELLO's.
     #[must_use]
-    pub fn with_client_ids(mut self) -> Self {
-        self.ids = true;
-        self
+    pub fn with_client_ids(self) -> Self {
+        self.masked(mask::client_ids)
     }
 
     /// What the server answers depends on what it reads at once: nothing that is said is cut.
     #[must_use]
-    pub fn uncut(mut self) -> Self {
-        self.whole = true;
+    pub fn uncut(self) -> Self {
+        self.cut_up_to(0)
+    }
+
+    /// The last of so many bytes and what follows it are not cut. There the server closes, and what came after that would be
+    /// answered by a reset, which takes answers along.
+    #[must_use]
+    pub fn cut_up_to(mut self, bytes: usize) -> Self {
+        self.cut_up_to = Some(bytes);
         self
     }
 
@@ -114,58 +159,68 @@ impl Dialogue {
     /// Holds the dialogue with a server of every kind.
     #[track_caller]
     pub fn check_all(&self) {
+        let pool = Pool::shared();
         for kind in Kind::ALL {
-            self.check(Server::of(kind));
+            let mut ways = pool.borrow(kind);
+            if !self.prepare.is_empty() {
+                ways.spoil();
+            }
+            self.check_over(&ways);
         }
     }
 
-    /// Holds the dialogue directly, through a proxy at once, with every reply cut into single bytes, and on one kind of
-    /// server with the client's bytes cut in two; compares what came back, and proves on each connection that
-    /// replies are still paired with requests, or that it is a raw relay, as expected.
+    /// Holds the dialogue with this server.
+    #[track_caller]
+    pub fn check(&self, server: Server) {
+        self.check_over(&Ways::to(server));
+    }
+
+    /// Holds the dialogue directly, and through proxies as often as there is a [`Cut`] of what the client says, and with
+    /// every reply cut into single bytes. Compares what came back, and proves on each connection that replies are still
+    /// paired with requests, or that it is a raw relay, as expected.
     ///
     /// # Panics
     /// When something differs.
     #[track_caller]
-    pub fn check(&self, server: Server) {
-        let kind = server.kind();
-        let chopper = Chopper::before(server.address());
-        // What was added to a message is taken away again, so that what is read can be compared.
-        let strip = ["--deliver", "*=strip"];
-        let stage = Stage::with(server, |proxy| proxy.args(strip));
-        let expected = self.expected(&stage);
+    pub fn check_over(&self, ways: &Ways) {
+        let stage = &ways.stage;
+        let expected = self.expected(stage);
+        for cut in [Cut::Nowhere, Cut::Everywhere] {
+            self.compare(stage, &ways.untraced, &expected, cut);
+        }
+        let raw_before = [&ways.chopped, &stage.proxy].map(stage::raw_relays);
         let mut streams = Vec::new();
-        let mut compare = |through: &Proxy, cut: Option<usize>| {
-            streams.extend(self.compare(&stage, through, &expected, cut));
-        };
-        compare(&stage.proxy, None);
-        let endpoint = stage.collector.grpc();
-        let chopped = Proxy::to_url(&chopper.url())
-            .args(strip)
-            .otlp_grpc(&endpoint)
-            .start();
-        compare(&chopped, None);
-        let cut = kind == Kind::Redis82 && !self.whole;
-        let length = if cut { self.length() } else { 0 };
-        let cuts = (1..length).step_by(length.div_ceil(CUTS).max(1));
-        let connections = 1.0 + cuts.len() as f64;
-        cuts.for_each(|cut| compare(&stage.proxy, Some(cut)));
-        for (proxy, connections) in [(&chopped, 1.0), (&stage.proxy, connections)] {
-            let expected = if self.raw { connections } else { 0.0 };
+        streams.extend(self.compare(stage, &ways.chopped, &expected, Cut::Nowhere));
+        let mut connections = [1.0, 0.0];
+        for cut in [Cut::Nowhere, Cut::Everywhere]
+            .into_iter()
+            .chain(self.cuts())
+        {
+            streams.extend(self.compare(stage, &stage.proxy, &expected, cut));
+            connections[1] += 1.0;
+        }
+        let kind = stage.server.kind();
+        for (n, proxy) in [&ways.chopped, &stage.proxy].into_iter().enumerate() {
+            let wanted = if self.raw { connections[n] } else { 0.0 };
             // Where the server closes at a header, the proxy may have passed it on unread, depending on the cut.
             if self.raw || !self.closed {
-                assert_eq!(stage::raw_relays(proxy), expected, "{kind}: raw relays");
+                let raw = stage::raw_relays(proxy) - raw_before[n];
+                assert_eq!(raw, wanted, "{kind}: raw relays");
             }
         }
         if self.raw {
             // Whatever ended before this span has arrived as well.
             let spans = stage.settle_spans();
-            let names: BTreeSet<&str> = spans.iter().map(|span| span.name.as_str()).collect();
+            let names: HashSet<&str> = spans.iter().map(|span| span.name.as_str()).collect();
             let traced = streams
                 .iter()
-                .find(|s| names.contains(&*format!("send {s}")));
+                .find(|stream| names.contains(&*format!("send {stream}")));
             assert_eq!(traced, None, "{kind}: a raw relay is not traced");
         } else {
-            stage.wait_spans(|spans| streams.iter().all(|stream| proved(spans, stream)));
+            stage.wait_spans(|spans| {
+                let proved = all_proved(spans);
+                streams.iter().all(|stream| proved.contains(&**stream))
+            });
         }
     }
 
@@ -173,11 +228,11 @@ impl Dialogue {
     #[track_caller]
     #[must_use]
     pub fn expected(&self, stage: &Stage) -> String {
-        self.hold(stage, stage.server.address(), None).0
+        self.hold(stage, stage.server.address(), Cut::Nowhere).0
     }
 
-    /// Holds the dialogue through this proxy, with what is said cut in two at `cut`, and expects these answers. If the
-    /// connection is still open, sends a message over it; returns the message's stream, for [`proved`].
+    /// Holds the dialogue through this proxy, with what is said cut so, and expects these answers. If the
+    /// connection is still open, sends a message over it; returns the message's stream, for [`stage::proved`].
     ///
     /// # Panics
     /// When the answers differ.
@@ -187,58 +242,90 @@ impl Dialogue {
         stage: &Stage,
         through: &Proxy,
         expected: &str,
-        cut: Option<usize>,
+        cut: Cut,
     ) -> Option<String> {
         let (got, client) = self.hold(stage, through.address(), cut);
-        let kind = stage.server.kind();
-        assert_eq!(got, expected, "{kind}, cut at {cut:?}: {self:#?}");
+        if let Some(difference) = difference(&got, expected) {
+            let kind = stage.server.kind();
+            panic!("{kind}, cut {cut:?}: {difference}\n{self:#?}");
+        }
         let stream = stage.next_proof();
         stage::prove(&mut client?, &stream);
         Some(stream)
     }
 
-    fn length(&self) -> usize {
+    /// Where what is said is cut in two.
+    fn cuts(&self) -> impl Iterator<Item = Cut> {
         let said = |step: &Step| match step {
             Step::Say(bytes) => bytes.len(),
             _ => 0,
         };
-        self.steps.iter().map(said).sum()
+        let length: usize = self.steps.iter().map(said).sum();
+        let step = (length / BETWEEN).max(1);
+        let every = move |cut: &usize| {
+            length < LONG || *cut < ENDS || *cut + ENDS > length || cut.is_multiple_of(step)
+        };
+        (1..length.min(self.cut_up_to.unwrap_or(length)))
+            .filter(every)
+            .map(Cut::At)
     }
 
     /// Returns what was heard, and the connection if it is still open.
     #[track_caller]
-    fn hold(&self, stage: &Stage, at: &Address, cut: Option<usize>) -> (String, Option<Client>) {
+    fn hold(&self, stage: &Stage, at: &Address, cut: Cut) -> (String, Option<Client>) {
         if let Some(password) = self.password {
             stage.direct(&format!("AUTH {password}"));
         }
-        stage.direct("CLIENT KILL TYPE pubsub");
-        stage.direct("FLUSHALL");
-        for command in &self.prepare {
-            let answer = stage.direct(command);
+        let prepare = self.prepare.iter().map(String::as_str);
+        let before: Vec<&str> = EMPTY.into_iter().chain(prepare).collect();
+        for (command, answer) in before.iter().zip(stage.direct_all(&before)) {
+            let answer = String::from_utf8_lossy(&answer);
             assert!(!answer.starts_with('-'), "{command}: {answer}");
         }
         let mut client = Client::connect(at);
-        let mut other = Client::connect(at);
+        // One that is served after the first, so that its answers show what the proxy has read.
+        let mut other = matches!(cut, Cut::At(_)).then(|| Client::connect(at));
+        let mut behind = Vec::new();
         let mut heard = Vec::new();
         let mut said = 0;
         for step in &self.steps {
             match step {
                 Step::Say(bytes) => {
-                    let within = cut.and_then(|cut| cut.checked_sub(said));
-                    match within.and_then(|cut| bytes.split_at_checked(cut)) {
-                        Some((first, second)) => {
+                    match (cut, &mut other) {
+                        (Cut::At(cut), Some(other))
+                            if (said..said + bytes.len()).contains(&cut) =>
+                        {
+                            let (first, second) = bytes.split_at(cut - said);
                             client.send(first);
-                            // An answer to something sent later: the first part has been read by then.
                             other.call(&["PING"]);
                             client.send(second);
                         }
-                        None => client.send(bytes),
+                        (Cut::Everywhere, _) if bytes.len() < LONG => {
+                            let cut = self
+                                .cut_up_to
+                                .unwrap_or(usize::MAX)
+                                .saturating_sub(said + 1);
+                            let (first, second) = bytes.split_at(cut.min(bytes.len()));
+                            client.send_bytewise(first);
+                            client.send(second);
+                        }
+                        _ => client.send(bytes),
                     }
                     said += bytes.len();
                 }
                 Step::Hear(end) => heard.extend(client.read_until_ends_with(end)),
                 Step::Meanwhile(command) => {
-                    stage.direct(command);
+                    stage.direct(&fill_in(command, stage));
+                }
+                Step::Behind(command) => {
+                    let mut client = stage.server.connect();
+                    client.send(pipeline(&[command]));
+                    behind.push(client);
+                }
+                Step::Until(command, wanted) => {
+                    wait::until(command, PATIENCE, || {
+                        wanted(&stage.direct(command)).then_some(())
+                    });
                 }
             }
         }
@@ -252,18 +339,64 @@ impl Dialogue {
             Some(client)
         };
         let heard = heard.escape_ascii().to_string();
-        (if self.ids { without_ids(&heard) } else { heard }, client)
+        (
+            self.mask.map_or_else(|| heard.clone(), |mask| mask(&heard)),
+            client,
+        )
     }
 }
 
-/// Takes the digits after `id` away.
-fn without_ids(heard: &str) -> String {
-    const BEFORE: &str = "$2\\r\\nid\\r\\n:";
-    let mut parts = heard.split(BEFORE);
-    let mut all = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        all.push_str(BEFORE);
-        all.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
+/// How what a client says is cut.
+#[derive(Clone, Copy, Debug)]
+pub enum Cut {
+    /// All at once.
+    Nowhere,
+    /// In two: the second part follows when the proxy has read the first.
+    At(usize),
+    /// Each byte is sent on its own.
+    Everywhere,
+}
+
+/// What is said to a server before each dialogue: what the one before left there is gone.
+const EMPTY: [&str; 2] = ["CLIENT KILL TYPE pubsub", "FLUSHALL"];
+
+/// Puts the id and the address of the client called `me` in their places.
+#[track_caller]
+fn fill_in(command: &str, stage: &Stage) -> String {
+    fn value<'a>(line: &'a str, name: &str) -> &'a str {
+        let mut words = line.split(' ').filter_map(|word| word.split_once('='));
+        words.find(|(key, _)| *key == name).unwrap().1
     }
-    all
+    if !command.contains('{') {
+        return command.to_owned();
+    }
+    let list = stage.direct("CLIENT LIST");
+    // One of a dialogue before may not be gone yet.
+    let me = list
+        .lines()
+        .filter(|line| line.contains(" name=me "))
+        .max_by_key(|line| value(line, "id").parse::<u64>().unwrap())
+        .unwrap_or_else(|| panic!("nobody is called me: {list}"));
+    command
+        .replace("{id}", value(me, "id"))
+        .replace("{addr}", value(me, "addr"))
+}
+
+/// Where two texts begin to differ, with what is around there.
+#[must_use]
+pub fn difference(got: &str, wanted: &str) -> Option<String> {
+    const AROUND: usize = 200;
+    let at = got.bytes().zip(wanted.bytes()).position(|(a, b)| a != b);
+    let at = match at {
+        None if got.len() == wanted.len() => return None,
+        None => got.len().min(wanted.len()),
+        Some(at) => at,
+    };
+    let around = |text: &str| {
+        let bytes = text.as_bytes();
+        let part = &bytes[at.saturating_sub(AROUND)..bytes.len().min(at + AROUND)];
+        String::from_utf8_lossy(part).into_owned()
+    };
+    let (got, wanted) = (around(got), around(wanted));
+    Some(format!("\n   got: …{got}…\nwanted: …{wanted}…"))
 }

@@ -64,6 +64,23 @@ pub fn in_path(variable: &str, pinned: &str, file: &str) -> PathBuf {
     })
 }
 
+/// The folder in the cache of the part `part` that was installed from the lock file `lock`: NAME-HASH.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn locked(part: &str, name: &str, lock: &Path) -> PathBuf {
+    let sum = Command::new("sha256sum").arg(lock).output().unwrap();
+    let sum = String::from_utf8_lossy(&sum.stdout);
+    let path = cache().join(format!("{name}-{}", sum.get(..12).unwrap_or_default()));
+    assert!(
+        path.is_dir(),
+        "{} is missing: run `scripts/setup {part}`",
+        path.display()
+    );
+    path
+}
+
 fn from_environment(variable: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env::var_os(variable)?);
     assert!(

@@ -23,6 +23,15 @@ pub struct Process {
     printed: TempDir,
 }
 
+/// Resident memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Now.
+    pub now: usize,
+    /// At most.
+    pub peak: usize,
+}
+
 impl Process {
     /// Starts `program`; `configure` adds arguments and environment.
     ///
@@ -68,6 +77,34 @@ impl Process {
     #[must_use]
     pub fn stderr(&self) -> String {
         self.read("stderr")
+    }
+
+    /// Bytes of memory that it has now, and the most it has had since [`Self::forget_peak`].
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[track_caller]
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let path = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let bytes = |name: &str| -> Option<usize> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(line.trim().strip_suffix(" kB")?.parse::<usize>().ok()? << 10)
+        };
+        let both = bytes("VmRSS:").zip(bytes("VmHWM:"));
+        let (now, peak) =
+            both.unwrap_or_else(|| panic!("{} has no memory: it has ended", self.name));
+        Memory { now, peak }
+    }
+
+    /// The peak of its memory is what it has now.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn forget_peak(&self) {
+        // "5" resets the peak resident set size: proc(5).
+        std::fs::write(format!("/proc/{}/clear_refs", self.id()), "5").unwrap();
     }
 
     fn read(&self, file: &str) -> String {
@@ -213,6 +250,22 @@ mod tests {
         let id = process.id();
         drop(process);
         assert!(!Path::new(&format!("/proc/{id}")).exists());
+    }
+
+    #[test]
+    fn the_peak_of_its_memory_is_seen_and_forgotten() {
+        // A shell variable of 8 MiB, and then none.
+        let mut process = shell(
+            "x=$(head -c 8388608 /dev/zero | tr '\\0' x); x=; echo up; read line </dev/zero; :",
+        );
+        wait_for_up(&mut process);
+        let before = process.memory();
+        assert!(
+            before.peak > 8 << 20 && before.now <= before.peak,
+            "{before:?}"
+        );
+        process.forget_peak();
+        assert!(process.memory().peak < before.peak);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::address::Address;
 use crate::http::{self, Response};
 use crate::port::Port;
-use crate::process::{Process, Signal};
+use crate::process::{Memory, Process, Signal};
 use crate::resp::Client;
 use crate::server::{Server, redis_connection};
 use crate::wait::{self, PATIENCE};
@@ -386,6 +386,23 @@ impl Proxy {
     pub fn id(&self) -> u32 {
         self.process.id()
     }
+
+    /// Whether it has ended.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.process.exited()
+    }
+
+    /// See [`Process::memory`].
+    #[track_caller]
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        self.process.memory()
+    }
+
+    /// See [`Process::forget_peak`].
+    pub fn forget_peak(&self) {
+        self.process.forget_peak();
+    }
 }
 
 /// Runs the binary with nothing but `args`, to its end: for `check-config`, `explain` and refused starts.
@@ -450,11 +467,13 @@ pub fn binary() -> PathBuf {
     if let Some(named) = env::var_os("TARS_PROXY") {
         return PathBuf::from(named);
     }
-    let test = env::current_exe().unwrap();
-    let profile = test
+    let this = env::current_exe().unwrap();
+    let folder = this.parent().unwrap_or(Path::new("."));
+    // Tests are one folder deeper than programs.
+    let profile = folder
         .parent()
-        .and_then(Path::parent)
-        .unwrap_or(Path::new("."));
+        .filter(|_| folder.ends_with("deps"))
+        .unwrap_or(folder);
     let binary = profile.join("tars-proxy");
     if let Some(trouble) = stale(&binary) {
         panic!("{trouble}: run `make test`, or `cargo build --workspace --bins` first");

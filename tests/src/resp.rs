@@ -219,6 +219,18 @@ impl Client {
         bytes
     }
 
+    /// As many bytes.
+    ///
+    /// # Panics
+    /// When they do not come in time, or the connection ends before.
+    #[track_caller]
+    pub fn read_exactly(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        let read = self.reader.read_exact(&mut bytes);
+        read.unwrap_or_else(|e| panic!("{count} bytes did not come: {e}"));
+        bytes
+    }
+
     /// Everything until the other side ends the connection, and how it did.
     ///
     /// # Panics
@@ -242,6 +254,11 @@ impl Client {
     /// When the connection is gone.
     pub fn half_close(&self) {
         self.writer.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// [`Self::half_close`], where the other side may have closed already.
+    pub fn try_half_close(&self) {
+        let _ = self.writer.shutdown(Shutdown::Write);
     }
 
     /// Ends the connection by a reset.
@@ -279,6 +296,52 @@ pub fn encode<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
 pub fn pipeline(commands: &[&str]) -> Vec<u8> {
     let one = |command: &&str| encode(&command.split(' ').collect::<Vec<_>>());
     commands.iter().flat_map(one).collect()
+}
+
+/// The arguments of a line: spaces separate them, and within double quotes `\\n`, `\\r`, `\\"`, `\\\\` and `\\xHH` stand for bytes.
+///
+/// # Panics
+/// When a quote is not closed.
+#[must_use]
+pub fn words(line: &str) -> Vec<Vec<u8>> {
+    let mut words = Vec::new();
+    let mut rest = line.trim();
+    while !rest.is_empty() {
+        let (word, after) = match rest.strip_prefix('"') {
+            Some(quoted) => unquote(quoted).unwrap_or_else(|| panic!("not closed: {line}")),
+            None => {
+                let (word, after) = rest.split_once(' ').unwrap_or((rest, ""));
+                (word.as_bytes().to_vec(), after)
+            }
+        };
+        words.push(word);
+        rest = after.trim_start();
+    }
+    words
+}
+
+/// The bytes up to the closing quote, and what follows it.
+fn unquote(text: &str) -> Option<(Vec<u8>, &str)> {
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    loop {
+        let (byte, length) = match rest.as_bytes() {
+            [b'"', ..] => return Some((bytes, &rest[1..])),
+            [b'\\', b'x', ..] => (u8::from_str_radix(rest.get(2..4)?, 16).ok()?, 4),
+            [b'\\', escaped, ..] => {
+                let byte = match escaped {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    other => *other,
+                };
+                (byte, 2)
+            }
+            [byte, ..] => (*byte, 1),
+            [] => return None,
+        };
+        bytes.push(byte);
+        rest = rest.get(length..)?;
+    }
 }
 
 /// Sends `bytes` over a connection of its own while reading `count` replies: large pipelines need both at once.
@@ -347,6 +410,13 @@ mod tests {
             client.try_reply().unwrap_err().kind(),
             io::ErrorKind::UnexpectedEof
         );
+    }
+
+    #[test]
+    fn a_line_has_words_with_and_without_quotes() {
+        let words = words(r#"EVAL "a \"b\"\r\n\\" 0 "" "\x00\xffx" "#);
+        let wanted: [&[u8]; 5] = [b"EVAL", b"a \"b\"\r\n\\", b"0", b"", b"\0\xffx"];
+        assert_eq!(words, wanted);
     }
 
     #[test]

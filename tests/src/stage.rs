@@ -1,6 +1,7 @@
 //! A server, a proxy before it, and the receiver of the proxy's spans.
 
 use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 
 use crate::chopper::Chopper;
 use crate::otlp::{Collector, Span};
@@ -74,6 +75,14 @@ impl Stage {
     pub fn direct(&self, command: &str) -> String {
         let args: Vec<&str> = command.split(' ').collect();
         self.control.borrow_mut().call(&args)
+    }
+
+    /// Commands straight to the server, all at once; their answers.
+    #[track_caller]
+    pub fn direct_all(&self, commands: &[&str]) -> Vec<Vec<u8>> {
+        let mut control = self.control.borrow_mut();
+        control.send(pipeline(commands));
+        control.replies(commands.len())
     }
 
     /// How many connections have become raw relays; 0 also when the metric has not appeared yet.
@@ -162,18 +171,27 @@ pub fn prove(client: &mut Client, stream: &str) {
 /// Whether the spans of a [`prove`] have arrived: the ids are right, and the delivery is settled.
 #[must_use]
 pub fn proved(spans: &[Span], stream: &str) -> bool {
-    let of = |operation: &str| {
-        let name = format!("{operation} {stream}");
-        spans
-            .iter()
-            .find(|span| span.name == name && span.attr("messaging.message.id") == "1-1")
+    all_proved(spans).contains(stream)
+}
+
+/// The streams of which that can be said.
+#[must_use]
+pub fn all_proved(spans: &[Span]) -> HashSet<&str> {
+    let of = |operation: &'static str| {
+        spans.iter().filter_map(move |span| {
+            let stream = span.name.strip_prefix(operation)?;
+            (span.attr("messaging.message.id") == "1-1").then_some((stream, span))
+        })
     };
-    match (of("send"), of("process")) {
-        (Some(send), Some(process)) => {
-            process.is_child_of(send)
-                && process.attr("messaging.consumer.group.name") == "g"
-                && process.attr("tars.outcome").is_null()
-        }
-        _ => false,
-    }
+    let sent: HashMap<&str, &Span> = of("send ").collect();
+    let settled = |(stream, process): &(&str, &Span)| {
+        sent.get(stream)
+            .is_some_and(|send| process.is_child_of(send))
+            && process.attr("messaging.consumer.group.name") == "g"
+            && process.attr("tars.outcome").is_null()
+    };
+    of("process ")
+        .filter(settled)
+        .map(|(stream, _)| stream)
+        .collect()
 }

@@ -73,7 +73,15 @@ impl Kind {
         let Some(first) = name.first().map(u8::to_ascii_uppercase) else {
             return Self::Other;
         };
-        let is = |word: &[u8]| name.eq_ignore_ascii_case(word);
+        // Without the bit that tells the cases apart, a byte equals a capital letter only if it is that letter.
+        let differ = |(byte, letter): (&u8, &u8)| (byte ^ letter) & !0x20;
+        let is = |word: &[u8]| {
+            name.iter()
+                .zip(word)
+                .map(differ)
+                .fold(0, |all, one| all | one)
+                == 0
+        };
         match (first, name.len()) {
             (b'X', 4) if is(b"XADD") => Self::Xadd,
             (b'X', 4) if is(b"XACK") => Self::Xack,
@@ -91,7 +99,7 @@ impl Kind {
             (b'D', 7) if is(b"DISCARD") => Self::Discard,
             (b'E', 4) if is(b"EXEC") => Self::Exec,
             (b'H', 5) if is(b"HELLO") => Self::Hello,
-            (b'H', 5) if is(b"HOST:") => Self::Http,
+            (b'H', 5) if name.eq_ignore_ascii_case(b"HOST:") => Self::Http,
             (b'M', 5) if is(b"MULTI") => Self::Multi,
             (b'M', 7) if is(b"MONITOR") => Self::Monitor,
             (b'P', 4) if is(b"POST") => Self::Http,
@@ -192,6 +200,8 @@ mod tests {
             b"XDEL",
             b"\0\0\0\0",
             b"SELECTS",
+            b"XAD\x24",
+            b"HOST\x1a",
         ] {
             assert_eq!(Kind::of(other), Kind::Other, "{other:?}");
         }
