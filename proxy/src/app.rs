@@ -6,7 +6,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -42,6 +42,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Descriptors that are kept for the admin server (128 connections), listeners, exporters and the readiness check, so that
 /// a proxy that is full still answers its probes.
 const RESERVED_DESCRIPTORS: u64 = 192;
+
+/// What is left to replies under way when connections have used all of `drain_timeout`.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What remains of the drain for spans when connections have used all of it.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,6 +100,21 @@ pub fn check_telemetry(env: impl Fn(&str) -> Option<String>) -> Result<(), Error
     otlp::OtlpSettings::from_env(&env).map_err(|error| telemetry(&error))?;
     otlp::Service::from_env(&env).map_err(|error| telemetry(&error))?;
     Ok(())
+}
+
+/// The addresses of a configuration that `run` could not listen on, as far as can be told without listening.
+#[must_use]
+pub fn check_addresses(config: &Config) -> Vec<Error> {
+    let of = |setting, address| {
+        let error = Bound::check(address).err()?;
+        Some(Error::Bind { setting, error })
+    };
+    let listeners = config.listeners.iter();
+    listeners
+        .map(|listener| ("listen", &listener.listen))
+        .chain([("admin", &config.admin)])
+        .filter_map(|(setting, address)| of(setting, address))
+        .collect()
 }
 
 async fn control(
@@ -189,6 +207,7 @@ async fn control(
         metrics,
         spans,
         drain: drain.clone(),
+        overdue: AtomicBool::new(false),
         config,
     });
     let threads = spawn_workers(&shared, &bound, &listeners)?;
@@ -257,19 +276,26 @@ async fn stop(
     shared.drain.start();
     tracing::info!(connections = shared.metrics.connections.get(), "draining");
     drop(bound);
-    if timeout(shared.config.drain_timeout, shared.drain.finished())
-        .await
-        .is_err()
-    {
+    let finished = async |limit| timeout(limit, shared.drain.finished()).await.is_ok();
+    let mut all = finished(shared.config.drain_timeout).await;
+    if !all {
         tracing::warn!(
             connections = shared.metrics.connections.get(),
             "drain_timeout is over: closing what is still open"
         );
-    } else {
+        shared.overdue.store(true, Ordering::Relaxed);
+        all = finished(REPLY_TIMEOUT).await;
+    }
+    if all {
         for thread in threads {
             // A thread ends with its last connection; one that panicked has said so.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+    } else {
+        tracing::warn!(
+            connections = shared.metrics.connections.get(),
+            "cutting what has not come to its end"
+        );
     }
     let mut ended = Vec::new();
     shared.deliveries.lock().drain(now(), &mut ended);
@@ -327,6 +353,7 @@ fn listeners(
                 Address::Unix(path) => (path.to_string_lossy().into(), None),
             };
             Ok(Arc::new(Listener {
+                address: listener.listen.to_string(),
                 endpoint: Arc::new(Endpoint {
                     service_name: listener
                         .service_name
@@ -340,7 +367,7 @@ fn listeners(
                 inference: Default::default(),
                 upstream,
                 tls: listener.tls.as_ref().map(tls::Acceptor::new).transpose()?,
-                handshakes_fail: AtomicBool::new(false),
+                tls_fails: AtomicBool::new(false),
             }))
         })
         .collect()

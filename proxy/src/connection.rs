@@ -22,6 +22,7 @@ use crate::inflight::{Inflight, Op};
 use crate::request::{Context, Raw, Requests};
 use crate::response::Replies;
 use crate::socket::Socket;
+use crate::tls;
 use crate::upstream::Connected;
 use crate::worker::{self, Listener, Worker};
 
@@ -214,6 +215,9 @@ impl Connection {
                 }
                 cx.now = worker::now();
                 if let Err(Raw(reason)) = requests.process(chunk, cx, consumed) {
+                    if *consumed == 0 && tls::is_record(chunk.bytes()) {
+                        cx.listener.hears_tls();
+                    }
                     *raw_up = true;
                     *consumed = chunk.bytes().len();
                     // Counted here: the server may close instead of answering.
@@ -312,12 +316,29 @@ impl Connection {
         } = &self.telemetry;
         let understood =
             requests.is_between() && replies.is_between() && cx.inflight.awaits_nothing();
+        // A subscriber waits for messages as who blocks in a read does.
+        let understood = understood && !replies.is_subscribed();
         let rests = if *raw_up {
             self.quiet.lasts(RAW_QUIET) && !self.quiet.client_spoke
         } else {
             understood && (self.spoken || self.quiet.lasts(FIRST_COMMAND))
         };
         rests && self.up.is_at_rest() && self.down.is_at_rest()
+    }
+}
+
+impl Connection {
+    /// No reply is half said, as far as can be known. Whoever waits for one that has not begun is told by the end of the connection.
+    fn may_be_ended(&self) -> bool {
+        let Telemetry {
+            replies, raw_down, ..
+        } = &self.telemetry;
+        let said = if *raw_down {
+            self.quiet.lasts(RAW_QUIET)
+        } else {
+            replies.is_between()
+        };
+        said && self.down.is_at_rest()
     }
 }
 
@@ -472,7 +493,7 @@ impl Future for Connection {
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
             _ if worker.is_draining() => {
                 this.quiet.since.get_or_insert_with(Instant::now);
-                if this.is_at_rest() {
+                if this.is_at_rest() || (worker.is_overdue() && this.may_be_ended()) {
                     Poll::Ready(Ok(()))
                 } else {
                     Poll::Pending

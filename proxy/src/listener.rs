@@ -129,8 +129,8 @@ fn open(client: Socket, listener: &Arc<Listener>, worker: &Rc<Worker>) {
             Err(error) if is_gone(&error) => return,
             Err(error) => {
                 worker.shared.metrics.error("client");
-                if !listener.handshakes_fail.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "a client's TLS handshake failed; further failures are not logged until one succeeds");
+                if !listener.tls_fails.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, listen = %listener.address, "a client's TLS handshake failed; further failures are not logged until one succeeds");
                 }
                 return;
             }
@@ -183,7 +183,7 @@ async fn shake_hands(client: Socket, listener: &Listener) -> io::Result<Socket> 
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not go on"))
         .and_then(|accepted| accepted)
         .map_err(of_peer)?;
-    listener.handshakes_fail.store(false, Ordering::Relaxed);
+    listener.tls_fails.store(false, Ordering::Relaxed);
     Ok(client)
 }
 

@@ -523,6 +523,12 @@ impl Replies {
         matches!(self.stage, Stage::Between) && elements.is_none_or(|left| left == 0)
     }
 
+    /// Whether messages may come that no command asks for.
+    #[must_use]
+    pub fn is_subscribed(&self) -> bool {
+        self.subscriptions.any()
+    }
+
     /// Bytes that are held apart from what was read and not understood: the key of the stream whose entries come.
     #[must_use]
     pub fn held(&self) -> usize {

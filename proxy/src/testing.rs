@@ -16,7 +16,7 @@ pub mod server;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use arc_swap::ArcSwap;
 use tars_sidecar::drain::Drain;
@@ -76,6 +76,7 @@ impl World {
             pending,
             spans: Arc::new(SpanQueue::new(&Settings::default())),
             drain: Drain::new(),
+            overdue: AtomicBool::new(false),
             room: AtomicUsize::new(config.limits.max_connections),
             config,
         };
@@ -92,7 +93,8 @@ impl World {
                 inference: Default::default(),
                 upstream: Arc::new(upstream),
                 tls: None,
-                handshakes_fail: Default::default(),
+                tls_fails: Default::default(),
+                address: String::new(),
             }),
         }
     }

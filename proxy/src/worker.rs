@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -55,12 +55,16 @@ pub struct Shared {
     pub spans: Arc<SpanQueue>,
     /// The end of the process.
     pub drain: Drain,
+    /// The time for that is over: only replies under way are still waited for.
+    pub overdue: AtomicBool,
     /// Client connections that may still be opened.
     pub room: AtomicUsize,
 }
 
 /// A place where clients connect, and what stands behind it.
 pub struct Listener {
+    /// Where that is, as it was configured.
+    pub address: String,
     /// What spans say of it.
     pub endpoint: Arc<Endpoint>,
     /// Whether parents are inferred.
@@ -71,8 +75,20 @@ pub struct Listener {
     pub upstream: Arc<Upstream>,
     /// TLS from its clients.
     pub tls: Option<Acceptor>,
-    /// Whether the latest TLS handshake of a client failed, and was logged.
-    pub handshakes_fail: AtomicBool,
+    /// Whether the latest TLS handshake of a client failed, and was logged; without TLS, whether one was begun.
+    pub tls_fails: AtomicBool,
+}
+
+impl Listener {
+    /// A client has begun a TLS handshake, and there is no TLS here. Its bytes pass as they are, to a server that may have it.
+    pub fn hears_tls(&self) {
+        if !self.tls_fails.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                listen = %self.address,
+                "a client speaks TLS to a listener without it, and is answered only if the server speaks it; give tls_cert and tls_key, or let the client use redis://; further ones are not logged"
+            );
+        }
+    }
 }
 
 /// The connections of a thread, to be woken when the proxy drains.
@@ -149,6 +165,12 @@ impl Worker {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.shared.drain.is_draining()
+    }
+
+    /// Whether the time that connections had to come to rest is over.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        self.shared.overdue.load(Ordering::Relaxed)
     }
 
     /// Registers a connection to be woken by [`wake_all`](Self::wake_all).
@@ -254,7 +276,7 @@ impl Counters {
     /// Counts a command.
     #[inline]
     pub fn command(&self, kind: Kind) {
-        if kind == Kind::Other {
+        if matches!(kind, Kind::Other | Kind::Cluster | Kind::Http) {
             self.other.inc();
         } else if let Some((_, counter)) = self
             .families

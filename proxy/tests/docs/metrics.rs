@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use arc_swap::ArcSwap;
 use prometheus::proto::MetricType;
@@ -47,6 +47,7 @@ fn registered() -> (BTreeMap<String, Metric>, Values) {
                 metrics.deliveries.clone(),
                 metrics.deliveries_evicted.clone(),
             ),
+            overdue: AtomicBool::new(false),
             room: AtomicUsize::new(1),
             held,
             pending,

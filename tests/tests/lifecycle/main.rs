@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod admin;
+mod drain;
 mod handover;
 mod readiness;
