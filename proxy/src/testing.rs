@@ -92,6 +92,7 @@ impl World {
                 inference: Default::default(),
                 upstream: Arc::new(upstream),
                 tls: None,
+                starved: Default::default(),
                 handshakes_fail: Default::default(),
             }),
         }

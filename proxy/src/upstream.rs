@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use crate::config::Address;
+use crate::error::Outbreak;
 use crate::socket::Socket;
 use crate::tls::{self, Connector};
 
@@ -45,6 +46,8 @@ pub struct Upstream {
     open: AtomicBool,
     /// Whether an outage has been logged.
     logged: AtomicBool,
+    /// No connection can be opened for want of something on this side.
+    starved: Outbreak,
     connections: AtomicUsize,
 }
 
@@ -84,6 +87,7 @@ impl Upstream {
             useless: AtomicBool::new(false),
             open: AtomicBool::new(false),
             logged: AtomicBool::new(false),
+            starved: Outbreak::default(),
             connections: AtomicUsize::new(0),
         }
     }
@@ -126,7 +130,9 @@ impl Upstream {
             }
             Err(error) => {
                 if is_ours(&error) {
-                    tracing::warn!(upstream = %self.name, %error, "no connection to the server can be opened from here");
+                    if self.starved.begins() {
+                        tracing::warn!(upstream = %self.name, %error, "no connection to the server can be opened from here; its clients' connections are closed until one can");
+                    }
                 } else {
                     self.lost(&error);
                 }

@@ -14,6 +14,7 @@ use crate::budget::Budget;
 use crate::config::{Config, InferParent, Limits, Rules};
 use crate::connection::READ_BYTES;
 use crate::deliveries::Deliveries;
+use crate::error::Outbreak;
 use crate::infer;
 use crate::metrics::{Batched, Metrics};
 use crate::request::command::Kind;
@@ -71,6 +72,8 @@ pub struct Listener {
     pub upstream: Arc<Upstream>,
     /// TLS from its clients.
     pub tls: Option<Acceptor>,
+    /// Nobody can be accepted for want of something on this side.
+    pub starved: Outbreak,
     /// Whether the latest TLS handshake of a client failed, and was logged.
     pub handshakes_fail: AtomicBool,
 }

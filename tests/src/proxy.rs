@@ -30,9 +30,17 @@ pub struct Builder {
     args: Vec<String>,
     env: Vec<(String, String)>,
     inherited: Option<OwnedFd>,
+    descriptors: Option<u32>,
 }
 
 impl Builder {
+    /// It can open as many descriptors and no more (`ulimit -n`).
+    #[must_use]
+    pub fn descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
     /// Hands it a listening socket, as systemd does: descriptor 3, `LISTEN_FDS=1`. It listens there, if that is its address.
     ///
     /// # Panics
@@ -143,7 +151,7 @@ impl Builder {
         }
         args.extend(self.args);
         let admin = Address::Tcp(admin_port.addr());
-        let process = run_with(&args, &self.env, self.inherited);
+        let process = run_with(&args, &self.env, self.inherited, self.descriptors);
         Proxy {
             process,
             address,
@@ -185,6 +193,7 @@ impl Proxy {
             args: Vec::new(),
             env: Vec::new(),
             inherited: None,
+            descriptors: None,
         }
     }
 
@@ -367,6 +376,16 @@ impl Proxy {
         self.process.id()
     }
 
+    /// See [`Process::limit_descriptors`].
+    pub fn limit_descriptors(&self, more: usize) {
+        self.process.limit_descriptors(more);
+    }
+
+    /// See [`Process::set_descriptor_limit`].
+    pub fn set_descriptor_limit(&self, limit: u64) {
+        self.process.set_descriptor_limit(limit);
+    }
+
     /// Whether it has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.process.exited()
@@ -400,23 +419,31 @@ pub fn run_to_end(args: &[&str]) -> (ExitStatus, String, String) {
 
 #[track_caller]
 fn run(args: &[String], environment: &[(String, String)]) -> Process {
-    run_with(args, environment, None)
+    run_with(args, environment, None, None)
 }
 
 /// A shell moves the descriptor to where it is looked for, and becomes the program under the process id it had.
 const ACTIVATE: &str = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@""#;
+
+/// A shell lowers the limit of descriptors, and becomes the program.
+const LIMIT: &str = r#"ulimit -n "$0"; exec "$@""#;
 
 #[track_caller]
 fn run_with(
     args: &[String],
     environment: &[(String, String)],
     inherited: Option<OwnedFd>,
+    descriptors: Option<u32>,
 ) -> Process {
-    let program = match inherited {
-        None => binary(),
-        Some(_) => "/bin/sh".into(),
+    let program = match (&inherited, descriptors) {
+        (None, None) => binary(),
+        _ => "/bin/sh".into(),
     };
     Process::start(&program, |command| {
+        if let Some(limit) = descriptors {
+            command.args(["-c", LIMIT, &limit.to_string()]);
+            command.arg(inherited.as_ref().map_or(binary(), |_| "/bin/sh".into()));
+        }
         if let Some(socket) = inherited {
             command
                 .stdin(socket)
