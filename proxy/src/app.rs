@@ -40,7 +40,7 @@ const EXPIRE_EVERY: Duration = Duration::from_millis(250);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Descriptors that are kept for the admin server (128 connections), listeners, exporters and the readiness check, so that
-/// a proxy that is full still answers its probes.
+/// a proxy that is full still answers its probes; half of them where there are hardly more.
 const RESERVED_DESCRIPTORS: u64 = 192;
 
 /// What is left to replies under way when connections have used all of `drain_timeout`.
@@ -252,7 +252,8 @@ async fn control(
 /// many. Each takes two.
 fn connections(config: &Config) -> usize {
     let descriptors = tars_sidecar::process::raise_descriptor_limit();
-    let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+    let reserved = RESERVED_DESCRIPTORS.min(descriptors / 2);
+    let room = descriptors.saturating_sub(reserved) / 2;
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if room < config.limits.max_connections {
         tracing::info!(
@@ -368,6 +369,7 @@ fn listeners(
                 upstream,
                 tls: listener.tls.as_ref().map(tls::Acceptor::new).transpose()?,
                 tls_fails: AtomicBool::new(false),
+                starved: Default::default(),
             }))
         })
         .collect()

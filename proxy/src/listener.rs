@@ -62,7 +62,6 @@ impl Acceptor {
 pub async fn serve(acceptor: Acceptor, listener: Arc<Listener>, worker: Rc<Worker>) {
     let drain = worker.shared.drain.clone();
     let mut started = std::pin::pin!(drain.started());
-    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -70,14 +69,11 @@ pub async fn serve(acceptor: Acceptor, listener: Arc<Listener>, worker: Rc<Worke
             accepted = acceptor.accept() => accepted,
         };
         match accepted {
-            Ok(client) => {
-                failing = false;
-                open(client, &listener, &worker);
-            }
+            Ok(client) => open(client, &listener, &worker),
             // The client was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
+                if listener.starved.begins() {
                     tracing::warn!(%error, "cannot accept connections; trying on");
                 }
                 worker.shared.metrics.error("proxy");

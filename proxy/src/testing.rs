@@ -95,6 +95,7 @@ impl World {
                 tls: None,
                 tls_fails: Default::default(),
                 address: String::new(),
+                starved: Default::default(),
             }),
         }
     }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::config::Address;
+use crate::error::Outbreak;
 use crate::socket::Socket;
 use crate::tls::{self, Connector};
 
@@ -46,6 +47,8 @@ pub struct Upstream {
     open: AtomicBool,
     /// Whether an outage has been logged.
     logged: AtomicBool,
+    /// No connection can be opened for want of something on this side.
+    starved: Outbreak,
     connections: AtomicUsize,
     /// Whether it has said something to a client since the last look.
     heard: AtomicBool,
@@ -89,6 +92,7 @@ impl Upstream {
             useless: AtomicBool::new(false),
             open: AtomicBool::new(false),
             logged: AtomicBool::new(false),
+            starved: Outbreak::default(),
             connections: AtomicUsize::new(0),
             heard: AtomicBool::new(false),
             missed: Notify::new(),
@@ -142,7 +146,9 @@ impl Upstream {
             }
             Err(error) => {
                 if is_ours(&error) {
-                    tracing::warn!(upstream = %self.name, %error, "no connection to the server can be opened from here");
+                    if self.starved.begins() {
+                        tracing::warn!(upstream = %self.name, %error, "no connection to the server can be opened from here; its clients' connections are closed until one can");
+                    }
                 } else {
                     if self.up.load(Ordering::Relaxed) {
                         self.missed.notify_one();

@@ -14,6 +14,7 @@ use crate::budget::Budget;
 use crate::config::{Config, InferParent, Limits, Rules};
 use crate::connection::READ_BYTES;
 use crate::deliveries::Deliveries;
+use crate::error::Outbreak;
 use crate::infer;
 use crate::metrics::{Batched, Metrics};
 use crate::request::command::Kind;
@@ -77,6 +78,8 @@ pub struct Listener {
     pub tls: Option<Acceptor>,
     /// Whether the latest TLS handshake of a client failed, and was logged; without TLS, whether one was begun.
     pub tls_fails: AtomicBool,
+    /// Nobody can be accepted for want of something on this side.
+    pub starved: Outbreak,
 }
 
 impl Listener {

@@ -1,6 +1,7 @@
 //! A program started by a test: what it printed, signals to it, and its certain end.
 
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::fs::{DirEntry, File};
 use std::io;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
@@ -9,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 pub use rustix::process::Signal;
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, kill_process, prlimit};
 use tempfile::TempDir;
 
 use crate::wait;
@@ -105,6 +106,35 @@ impl Process {
     pub fn forget_peak(&self) {
         // "5" resets the peak resident set size: proc(5).
         std::fs::write(format!("/proc/{}/clear_refs", self.id()), "5").unwrap();
+    }
+
+    /// From now on it can open as many descriptors more, as long as it closes none.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn limit_descriptors(&self, more: usize) {
+        let folder = std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap();
+        let number = |entry: io::Result<DirEntry>| -> Option<u64> {
+            entry.ok()?.file_name().to_str()?.parse().ok()
+        };
+        let used: BTreeSet<u64> = folder.filter_map(number).collect();
+        // The lowest numbers that are free come next, and the limit is one of numbers.
+        let mut free = (0..).filter(|number| !used.contains(number));
+        let limit = free.nth(more).unwrap();
+        self.set_descriptor_limit(limit);
+    }
+
+    /// The limit of its descriptors, below what it was started with.
+    ///
+    /// # Panics
+    /// When it has ended, or the limit is beyond that.
+    pub fn set_descriptor_limit(&self, limit: u64) {
+        let id = Some(Pid::from_child(&self.child));
+        let limit = Rlimit {
+            current: Some(limit),
+            maximum: getrlimit(Resource::Nofile).maximum,
+        };
+        prlimit(id, Resource::Nofile, limit).unwrap();
     }
 
     fn read(&self, file: &str) -> String {

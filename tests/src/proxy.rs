@@ -1,6 +1,7 @@
 //! The binary under test, started as an operator would start it.
 
 use std::env;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -31,9 +32,17 @@ pub struct Builder {
     args: Vec<String>,
     env: Vec<(String, String)>,
     inherited: Vec<OwnedFd>,
+    descriptors: Option<u32>,
 }
 
 impl Builder {
+    /// It can open as many descriptors and no more (`ulimit -n`).
+    #[must_use]
+    pub fn descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
     /// Hands it a listening socket, as systemd does: descriptors from 3 on, `LISTEN_FDS` their number. It listens there, if that is an
     /// address of its own. Two at most.
     ///
@@ -162,7 +171,7 @@ impl Builder {
         }
         args.extend(self.args);
         let admin = Address::Tcp(admin_port.addr());
-        let process = run_with(&args, &self.env, self.inherited);
+        let process = run_with(&args, &self.env, self.inherited, self.descriptors);
         Proxy {
             process,
             address,
@@ -205,6 +214,7 @@ impl Proxy {
             args: Vec::new(),
             env: Vec::new(),
             inherited: Vec::new(),
+            descriptors: None,
         }
     }
 
@@ -387,6 +397,16 @@ impl Proxy {
         self.process.id()
     }
 
+    /// See [`Process::limit_descriptors`].
+    pub fn limit_descriptors(&self, more: usize) {
+        self.process.limit_descriptors(more);
+    }
+
+    /// See [`Process::set_descriptor_limit`].
+    pub fn set_descriptor_limit(&self, limit: u64) {
+        self.process.set_descriptor_limit(limit);
+    }
+
     /// Whether it has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.process.exited()
@@ -420,7 +440,7 @@ pub fn run_to_end(args: &[&str]) -> (ExitStatus, String, String) {
 
 #[track_caller]
 fn run(args: &[String], environment: &[(String, String)]) -> Process {
-    run_with(args, environment, Vec::new())
+    run_with(args, environment, Vec::new(), None)
 }
 
 /// A shell moves the descriptors to where they are looked for, and becomes the program under the process id it had. What the program
@@ -430,21 +450,33 @@ const ACTIVATE: [&str; 2] = [
     r#"exec 3<&0 4<&1 </dev/null >/dev/null; LISTEN_FDS=2 LISTEN_PID=$$ exec "$@""#,
 ];
 
+/// A shell lowers the limit of descriptors, and becomes the program.
+const LIMIT: &str = r#"ulimit -n "$0"; exec "$@""#;
+
 #[track_caller]
-fn run_with(args: &[String], environment: &[(String, String)], inherited: Vec<OwnedFd>) -> Process {
-    let script = inherited.len().checked_sub(1).map(|index| ACTIVATE[index]);
-    let program = match script {
-        None => binary(),
-        Some(_) => "/bin/sh".into(),
-    };
-    Process::start(&program, |command| {
-        if let Some(script) = script {
-            let mut sockets = inherited.into_iter();
-            command.stdin(sockets.next().unwrap());
-            if let Some(second) = sockets.next() {
-                command.stdout(second);
-            }
-            command.args(["-c", script, "sh"]).arg(binary());
+fn run_with(
+    args: &[String],
+    environment: &[(String, String)],
+    inherited: Vec<OwnedFd>,
+    descriptors: Option<u32>,
+) -> Process {
+    // Each shell becomes what follows it.
+    let mut line: Vec<OsString> = Vec::new();
+    if let Some(limit) = descriptors {
+        line.extend(["/bin/sh", "-c", LIMIT, &limit.to_string()].map(OsString::from));
+    }
+    if let Some(index) = inherited.len().checked_sub(1) {
+        line.extend(["/bin/sh", "-c", ACTIVATE[index], "sh"].map(OsString::from));
+    }
+    line.push(binary().into());
+    Process::start(Path::new(&line[0]), |command| {
+        command.args(&line[1..]);
+        let mut sockets = inherited.into_iter();
+        if let Some(first) = sockets.next() {
+            command.stdin(first);
+        }
+        if let Some(second) = sockets.next() {
+            command.stdout(second);
         }
         for (name, _) in env::vars_os() {
             let name = name.to_string_lossy();

@@ -56,6 +56,15 @@ impl Client {
         }
     }
 
+    /// No read or write waits longer than `limit` from now on.
+    ///
+    /// # Panics
+    /// When `limit` is zero.
+    pub fn give_up_after(&mut self, limit: Duration) {
+        self.writer.set_timeout(limit).unwrap();
+        self.limit = limit;
+    }
+
     /// Sends bytes as one write.
     ///
     /// # Panics
@@ -217,6 +226,14 @@ impl Client {
             bytes.extend_from_slice(&read);
         }
         bytes
+    }
+
+    /// What comes next; nothing at the connection's end, or where nothing comes in time.
+    pub fn read_some(&mut self) -> Vec<u8> {
+        let some = self.reader.fill_buf().map(<[u8]>::to_vec);
+        let some = some.unwrap_or_default();
+        self.reader.consume(some.len());
+        some
     }
 
     /// As many bytes.

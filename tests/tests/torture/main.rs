@@ -5,7 +5,10 @@
 //! connection meanwhile, notices nothing. [`scene`] holds what they share; then there is one file a kind of attacker.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod admins;
 mod closing;
+mod collectors;
+mod descriptors;
 mod endless;
 mod floods;
 mod frames;
