@@ -4,7 +4,6 @@
 //! and nothing else; each runs an event loop of its own, and accepts from all listening sockets.
 
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -31,7 +30,7 @@ use crate::trace::export::{self, SpanQueue};
 use crate::trace::recent::{self, Recent};
 use crate::trace::span::Endpoint;
 use crate::upstream::Upstream;
-use crate::worker::{Listener, Shared, Worker, budgets, now};
+use crate::worker::{self, Listener, Shared, Worker, budgets, now};
 
 /// How often deliveries are looked through for those that are too old.
 const EXPIRE_EVERY: Duration = Duration::from_millis(250);
@@ -395,7 +394,10 @@ fn spawn_workers(
 ) -> io::Result<Vec<JoinHandle<()>>> {
     (0..shared.config.workers)
         .map(|number| {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .on_thread_park(worker::before_sleep)
+                .build()?;
             let acceptors = {
                 // A socket is registered with the event loop of the runtime that is entered.
                 let _entered = runtime.enter();
@@ -408,7 +410,7 @@ fn spawn_workers(
             std::thread::Builder::new()
                 .name(format!("data-{number}"))
                 .spawn(move || {
-                    let worker = Rc::new(Worker::new(shared.clone(), number));
+                    let worker = Worker::of_this_thread(shared.clone(), number);
                     let local = LocalSet::new();
                     for (acceptor, listener) in acceptors.into_iter().zip(listeners) {
                         local.spawn_local(serve(acceptor, listener, worker.clone()));

@@ -487,7 +487,7 @@ impl Future for Connection {
             up => up,
         };
         let down = this.poll_down(task);
-        worker.flush();
+        worker.polled();
         match (up, down) {
             (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),

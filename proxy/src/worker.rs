@@ -1,6 +1,7 @@
 //! What all connections of one data thread share.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
@@ -17,12 +18,31 @@ use crate::deliveries::Deliveries;
 use crate::error::Outbreak;
 use crate::infer;
 use crate::metrics::{Batched, Metrics};
-use crate::request::command::Kind;
+use crate::request::command::{Family, Kind};
 use crate::streams::Streams;
 use crate::tls::Acceptor;
 use crate::trace::export::SpanQueue;
 use crate::trace::span::{Endpoint, Span};
 use crate::upstream::Upstream;
+
+/// So often a connection is polled until what was counted is shown, on a thread that never sleeps.
+const FLUSH_EVERY: u32 = 64;
+
+thread_local! {
+    /// This thread's, if it is a data thread.
+    static CURRENT: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
+}
+
+/// Called by the runtime before the thread sleeps.
+pub fn before_sleep() {
+    CURRENT.with_borrow(|worker| {
+        if let Some(worker) = worker
+            && worker.polls.get() > 0
+        {
+            worker.flush();
+        }
+    });
+}
 
 /// Finished spans that a thread keeps while it is busy. One read may add some thousands.
 const MANY_SPANS: usize = 512;
@@ -112,6 +132,8 @@ pub struct Worker {
     finished: RefCell<Vec<Span>>,
     wakers: RefCell<Wakers>,
     next_connection: Cell<u64>,
+    /// Of connections, since the last [`flush`](Self::flush).
+    polls: Cell<u32>,
 }
 
 impl Worker {
@@ -124,8 +146,17 @@ impl Worker {
             finished: RefCell::default(),
             wakers: RefCell::default(),
             next_connection: Cell::new((number as u64) << 48),
+            polls: Cell::new(0),
             shared,
         }
+    }
+
+    /// A data thread's own, which is flushed [before it sleeps](before_sleep).
+    #[must_use]
+    pub fn of_this_thread(shared: Arc<Shared>, number: usize) -> Rc<Self> {
+        let worker = Rc::new(Self::new(shared, number));
+        CURRENT.set(Some(worker.clone()));
+        worker
     }
 
     /// A number that no other connection of this process has.
@@ -145,9 +176,20 @@ impl Worker {
         self.finished.borrow_mut()
     }
 
-    /// Hands over what was finished and counted since the last time.
+    /// A connection was polled: what it finished and counted is handed over before the thread sleeps, and, where it never does,
+    /// every [`FLUSH_EVERY`] polls.
     #[inline]
+    pub fn polled(&self) {
+        let polls = self.polls.get() + 1;
+        self.polls.set(polls);
+        if polls >= FLUSH_EVERY {
+            self.flush();
+        }
+    }
+
+    /// Hands over what was finished and counted since the last time.
     pub fn flush(&self) {
+        self.polls.set(0);
         let mut finished = self.finished.borrow_mut();
         if !finished.is_empty() {
             self.shared.spans.push_all(&mut finished);
@@ -220,8 +262,8 @@ pub fn now() -> u64 {
 
 /// Counters of the byte path, resolved once and shown once a read.
 pub struct Counters {
-    families: Vec<(&'static str, Batched)>,
-    other: Batched,
+    /// By [`Family`].
+    families: [Batched; Family::LABELS.len()],
     /// Contexts injected: none was there.
     pub injected_new: Batched,
     /// Contexts injected in the place of an invalid one.
@@ -241,28 +283,8 @@ pub struct Counters {
 impl Counters {
     fn new(metrics: &Metrics) -> Self {
         let batched = |counter: IntCounter| Batched::new(counter);
-        let families = [
-            Kind::Xadd,
-            Kind::Xread,
-            Kind::Xreadgroup,
-            Kind::Xclaim,
-            Kind::Xautoclaim,
-            Kind::Xrange,
-            Kind::Xack,
-            Kind::Xackdel,
-            Kind::Xnack,
-            Kind::Multi,
-            Kind::Subscribe(crate::request::command::Channels::Plain),
-            Kind::Hello,
-            Kind::Monitor,
-            Kind::Replication,
-        ];
         Self {
-            families: families
-                .iter()
-                .map(|kind| (kind.family(), batched(metrics.commands(kind.family()))))
-                .collect(),
-            other: batched(metrics.commands(Kind::Other.family())),
+            families: Family::LABELS.map(|label| batched(metrics.commands(label))),
             injected_new: batched(metrics.injected("new")),
             injected_replaced: batched(metrics.injected("replaced")),
             injected_envelope: batched(metrics.injected("envelope")),
@@ -279,22 +301,12 @@ impl Counters {
     /// Counts a command.
     #[inline]
     pub fn command(&self, kind: Kind) {
-        if matches!(kind, Kind::Other | Kind::Cluster | Kind::Http) {
-            self.other.inc();
-        } else if let Some((_, counter)) = self
-            .families
-            .iter()
-            .find(|(family, _)| *family == kind.family())
-        {
+        if let Some(counter) = self.families.get(kind.family() as usize) {
             counter.inc();
         }
     }
 
     fn flush(&self) {
-        self.other.flush();
-        for (_, counter) in &self.families {
-            counter.flush();
-        }
         for counter in [
             &self.injected_new,
             &self.injected_replaced,
@@ -304,9 +316,9 @@ impl Counters {
         ] {
             counter.flush();
         }
-        for counter in self
-            .extracted
-            .iter()
+        let families = self.families.iter();
+        for counter in families
+            .chain(&self.extracted)
             .chain(self.inferences.iter().flatten())
         {
             counter.flush();

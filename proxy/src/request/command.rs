@@ -156,27 +156,72 @@ impl Kind {
         )
     }
 
-    /// The label of `tars_proxy_commands_total`.
+    /// The family that it is counted in.
+    #[inline]
     #[must_use]
-    pub fn family(self) -> &'static str {
+    pub fn family(self) -> Family {
         match self {
-            Self::Other | Self::Cluster | Self::Http => "other",
-            Self::Xadd => "xadd",
-            Self::Xread => "xread",
-            Self::Xreadgroup => "xreadgroup",
-            Self::Xclaim => "xclaim",
-            Self::Xautoclaim => "xautoclaim",
-            Self::Xrange => "xrange",
-            Self::Xack => "xack",
-            Self::Xackdel => "xackdel",
-            Self::Xnack => "xnack",
-            Self::Multi | Self::Exec | Self::Discard => "transaction",
-            Self::Subscribe(_) | Self::Unsubscribe(_) => "pubsub",
-            Self::Hello | Self::Auth | Self::Reset | Self::Select | Self::Client => "connection",
-            Self::Monitor => "monitor",
-            Self::Replication => "replication",
+            Self::Other | Self::Http | Self::Cluster => Family::Other,
+            Self::Xadd => Family::Xadd,
+            Self::Xread => Family::Xread,
+            Self::Xreadgroup => Family::Xreadgroup,
+            Self::Xclaim => Family::Xclaim,
+            Self::Xautoclaim => Family::Xautoclaim,
+            Self::Xrange => Family::Xrange,
+            Self::Xack => Family::Xack,
+            Self::Xackdel => Family::Xackdel,
+            Self::Xnack => Family::Xnack,
+            Self::Multi | Self::Exec | Self::Discard => Family::Transaction,
+            Self::Subscribe(_) | Self::Unsubscribe(_) => Family::Pubsub,
+            Self::Hello | Self::Auth | Self::Reset | Self::Select | Self::Client => {
+                Family::Connection
+            }
+            Self::Monitor => Family::Monitor,
+            Self::Replication => Family::Replication,
         }
     }
+}
+
+/// A label of `tars_proxy_commands_total`.
+#[allow(missing_docs)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    Other,
+    Xadd,
+    Xread,
+    Xreadgroup,
+    Xclaim,
+    Xautoclaim,
+    Xrange,
+    Xack,
+    Xackdel,
+    Xnack,
+    Transaction,
+    Pubsub,
+    Connection,
+    Monitor,
+    Replication,
+}
+
+impl Family {
+    /// The labels, in the order of the families.
+    pub const LABELS: [&str; 15] = [
+        "other",
+        "xadd",
+        "xread",
+        "xreadgroup",
+        "xclaim",
+        "xautoclaim",
+        "xrange",
+        "xack",
+        "xackdel",
+        "xnack",
+        "transaction",
+        "pubsub",
+        "connection",
+        "monitor",
+        "replication",
+    ];
 }
 
 #[cfg(test)]
