@@ -50,6 +50,15 @@ fn a_replica_makes_a_raw_relay() {
     }
 }
 
+/// Whatever the server says to it: what would follow, if it agreed, is not commands and replies.
+#[test]
+fn a_node_that_moves_a_slot_makes_a_raw_relay() {
+    Dialogue::new()
+        .commands(&["SET k v", "CLUSTER SYNCSLOTS x", "GET k"])
+        .turns_raw()
+        .check_all();
+}
+
 #[test]
 fn a_real_replica_follows_its_master_through_the_proxy() {
     for kind in Kind::ALL {
