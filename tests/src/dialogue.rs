@@ -8,7 +8,7 @@ use crate::mask;
 use crate::proxy::Proxy;
 use crate::resp::{Client, End, pipeline};
 use crate::server::{Kind, Server};
-use crate::stage::{self, Stage, all_proved};
+use crate::stage::{self, Stage};
 use crate::wait::{self, PATIENCE};
 use crate::ways::{Pool, Ways};
 
@@ -198,6 +198,9 @@ impl Dialogue {
         {
             streams.extend(self.compare(stage, &stage.proxy, &expected, cut));
             connections[1] += 1.0;
+            if !self.raw {
+                stage.settle_many(&mut streams);
+            }
         }
         let kind = stage.server.kind();
         for (n, proxy) in [&ways.chopped, &stage.proxy].into_iter().enumerate() {
@@ -217,10 +220,7 @@ impl Dialogue {
                 .find(|stream| names.contains(&*format!("send {stream}")));
             assert_eq!(traced, None, "{kind}: a raw relay is not traced");
         } else {
-            stage.wait_spans(|spans| {
-                let proved = all_proved(spans);
-                streams.iter().all(|stream| proved.contains(&**stream))
-            });
+            stage.settle_proofs(&mut streams);
         }
     }
 

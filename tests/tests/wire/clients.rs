@@ -136,10 +136,11 @@ fn a_list_tells_of_a_client_what_it_is() {
         "WATCH a b",
         "CLIENT LIST",
     ];
-    let list = Dialogue::new().masked(mine).commands(&commands);
-    list.clone().check_all();
-    list.commands(&["MULTI", "CLIENT LIST TYPE normal", "EXEC"])
-        .check_all();
+    let transaction = ["MULTI", "CLIENT LIST TYPE normal", "EXEC"];
+    for then in [&[][..], &transaction] {
+        let dialogue = Dialogue::new().masked(mine);
+        dialogue.commands(&[&commands, then].concat()).check_all();
+    }
 }
 
 #[test]
