@@ -3,7 +3,7 @@
 //! In the order a test meets them: [`server`] (Redis and Valkey), [`otlp`] (a receiver of spans inside the test) or [`jaeger`]
 //! (the real one), [`proxy`] (the binary under test), [`resp`] (a client that sees bytes), [`stage`] (all of these together),
 //! [`ways`] (a stage with several proxies), [`dialogue`] and [`family`] (the same bytes over all of these; [`mask`]: what may differ). [`scripted`] is a server that
-//! says what it is told to, [`chopper`] one that says it in pieces. Below them: [`process`], [`port`], [`parts`], [`address`],
+//! says what it is told to, [`parrot`] one that its client tells, [`chopper`] one that says it in pieces. Below them: [`process`], [`port`], [`parts`], [`address`],
 //! [`http`], [`tls`], [`wait`].
 //!
 //! Everything is synchronous, and whatever serves runs outside the test's own thread, so that it is used alike from a plain
@@ -19,6 +19,7 @@ pub mod http;
 pub mod jaeger;
 pub mod mask;
 pub mod otlp;
+pub mod parrot;
 pub mod parts;
 pub mod port;
 pub mod process;

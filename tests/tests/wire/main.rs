@@ -17,6 +17,7 @@ mod pubsub;
 mod random;
 mod refusals;
 mod relays;
+mod replies;
 mod tracking;
 mod transactions;
 mod values;
