@@ -9,6 +9,7 @@ mod clients;
 mod closing;
 mod cluster;
 mod families;
+mod huge;
 mod inline;
 mod pipelines;
 mod protocol_errors;
