@@ -2,13 +2,14 @@
 //! which reply is whose.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use crate::address::Address;
 use crate::mask;
 use crate::proxy::Proxy;
 use crate::resp::{Client, End, pipeline};
 use crate::server::{Kind, Server};
-use crate::stage::{self, Stage, all_proved};
+use crate::stage::{self, Stage};
 use crate::wait::{self, PATIENCE};
 use crate::ways::{Pool, Ways};
 
@@ -35,13 +36,24 @@ pub struct Dialogue {
     password: Option<&'static str>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Step {
     Say(Vec<u8>),
     Hear(Vec<u8>),
     Meanwhile(String),
     Behind(String),
     Until(&'static str, fn(&str) -> bool),
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Say(bytes) => write!(f, "say {:.5000}", bytes.escape_ascii().to_string()),
+            Self::Hear(bytes) => write!(f, "hear {}", bytes.escape_ascii()),
+            Self::Meanwhile(command) | Self::Behind(command) => write!(f, "meanwhile {command}"),
+            Self::Until(command, _) => write!(f, "until {command} is as wanted"),
+        }
+    }
 }
 
 impl Dialogue {
@@ -184,20 +196,23 @@ impl Dialogue {
     #[track_caller]
     pub fn check_over(&self, ways: &Ways) {
         let stage = &ways.stage;
-        let expected = self.expected(stage);
+        let (expected, _) = self.hold(stage, stage.server.address(), &Cut::Nowhere);
         for cut in [Cut::Nowhere, Cut::Everywhere] {
-            self.compare(stage, &ways.untraced, &expected, cut);
+            self.compare(stage, &ways.untraced, &expected, &cut);
         }
         let raw_before = [&ways.chopped, &stage.proxy].map(stage::raw_relays);
         let mut streams = Vec::new();
-        streams.extend(self.compare(stage, &ways.chopped, &expected, Cut::Nowhere));
+        streams.extend(self.compare(stage, &ways.chopped, &expected, &Cut::Nowhere));
         let mut connections = [1.0, 0.0];
         for cut in [Cut::Nowhere, Cut::Everywhere]
             .into_iter()
             .chain(self.cuts())
         {
-            streams.extend(self.compare(stage, &stage.proxy, &expected, cut));
+            streams.extend(self.compare(stage, &stage.proxy, &expected, &cut));
             connections[1] += 1.0;
+            if !self.raw {
+                stage.settle_many(&mut streams);
+            }
         }
         let kind = stage.server.kind();
         for (n, proxy) in [&ways.chopped, &stage.proxy].into_iter().enumerate() {
@@ -217,33 +232,14 @@ impl Dialogue {
                 .find(|stream| names.contains(&*format!("send {stream}")));
             assert_eq!(traced, None, "{kind}: a raw relay is not traced");
         } else {
-            stage.wait_spans(|spans| {
-                let proved = all_proved(spans);
-                streams.iter().all(|stream| proved.contains(&**stream))
-            });
+            stage.settle_proofs(&mut streams);
         }
     }
 
-    /// What the server answers without a proxy.
+    /// Holds the dialogue through this proxy, with what is said cut so, and expects these answers. If the connection is still
+    /// open, sends a message over it; returns the message's stream, for [`stage::proved`].
     #[track_caller]
-    #[must_use]
-    pub fn expected(&self, stage: &Stage) -> String {
-        self.hold(stage, stage.server.address(), Cut::Nowhere).0
-    }
-
-    /// Holds the dialogue through this proxy, with what is said cut so, and expects these answers. If the
-    /// connection is still open, sends a message over it; returns the message's stream, for [`stage::proved`].
-    ///
-    /// # Panics
-    /// When the answers differ.
-    #[track_caller]
-    pub fn compare(
-        &self,
-        stage: &Stage,
-        through: &Proxy,
-        expected: &str,
-        cut: Cut,
-    ) -> Option<String> {
+    fn compare(&self, stage: &Stage, through: &Proxy, expected: &str, cut: &Cut) -> Option<String> {
         let (got, client) = self.hold(stage, through.address(), cut);
         if let Some(difference) = difference(&got, expected) {
             let kind = stage.server.kind();
@@ -254,25 +250,34 @@ impl Dialogue {
         Some(stream)
     }
 
-    /// Where what is said is cut in two.
-    fn cuts(&self) -> impl Iterator<Item = Cut> {
+    /// How many bytes are said.
+    #[must_use]
+    pub fn length(&self) -> usize {
         let said = |step: &Step| match step {
             Step::Say(bytes) => bytes.len(),
             _ => 0,
         };
-        let length: usize = self.steps.iter().map(said).sum();
+        self.steps.iter().map(said).sum()
+    }
+
+    /// Where what is said is cut in two.
+    fn cuts(&self) -> impl Iterator<Item = Cut> {
+        let length = self.length();
         let step = (length / BETWEEN).max(1);
         let every = move |cut: &usize| {
             length < LONG || *cut < ENDS || *cut + ENDS > length || cut.is_multiple_of(step)
         };
         (1..length.min(self.cut_up_to.unwrap_or(length)))
             .filter(every)
-            .map(Cut::At)
+            .map(|cut| Cut::At(vec![cut]))
     }
 
-    /// Returns what was heard, and the connection if it is still open.
+    /// Holds the dialogue over one way to the server of `stage`. Returns what was heard, and the connection if it is still open.
+    ///
+    /// # Panics
+    /// When what is to be heard does not come.
     #[track_caller]
-    fn hold(&self, stage: &Stage, at: &Address, cut: Cut) -> (String, Option<Client>) {
+    pub fn hold(&self, stage: &Stage, at: &Address, cut: &Cut) -> (String, Option<Client>) {
         if let Some(password) = self.password {
             stage.direct(&format!("AUTH {password}"));
         }
@@ -291,23 +296,25 @@ impl Dialogue {
         for step in &self.steps {
             match step {
                 Step::Say(bytes) => {
+                    let within = said..said + bytes.len();
                     match (cut, &mut other) {
-                        (Cut::At(cut), Some(other))
-                            if (said..said + bytes.len()).contains(&cut) =>
-                        {
-                            let (first, second) = bytes.split_at(cut - said);
-                            client.send(first);
-                            other.call(&["PING"]);
-                            client.send(second);
+                        (Cut::At(places), Some(other)) => {
+                            let mut places = places.clone();
+                            places.retain(|place| within.contains(place));
+                            places.sort_unstable();
+                            let mut sent = 0;
+                            for place in places {
+                                client.send(&bytes[sent..place - said]);
+                                other.call(&["PING"]);
+                                sent = place - said;
+                            }
+                            client.send(&bytes[sent..]);
                         }
                         (Cut::Everywhere, _) if bytes.len() < LONG => {
-                            let cut = self
-                                .cut_up_to
-                                .unwrap_or(usize::MAX)
-                                .saturating_sub(said + 1);
-                            let (first, second) = bytes.split_at(cut.min(bytes.len()));
-                            client.send_bytewise(first);
-                            client.send(second);
+                            let up_to = self.cut_up_to.unwrap_or(usize::MAX);
+                            let bytewise = up_to.saturating_sub(said + 1).min(bytes.len());
+                            client.send_bytewise(&bytes[..bytewise]);
+                            client.send(&bytes[bytewise..]);
                         }
                         _ => client.send(bytes),
                     }
@@ -347,12 +354,12 @@ impl Dialogue {
 }
 
 /// How what a client says is cut.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Cut {
     /// All at once.
     Nowhere,
-    /// In two: the second part follows when the proxy has read the first.
-    At(usize),
+    /// At these bytes: a part follows when the proxy has read the one before.
+    At(Vec<usize>),
     /// Each byte is sent on its own.
     Everywhere,
 }

@@ -236,15 +236,22 @@ impl Client {
         some
     }
 
-    /// As many bytes.
+    /// Exactly so many bytes.
     ///
     /// # Panics
-    /// When they do not come in time, or the connection ends before.
+    /// When they do not come in time, or the connection ends before, with what came instead.
     #[track_caller]
     pub fn read_exactly(&mut self, count: usize) -> Vec<u8> {
-        let mut bytes = vec![0; count];
-        let read = self.reader.read_exact(&mut bytes);
-        read.unwrap_or_else(|e| panic!("{count} bytes did not come: {e}"));
+        let mut bytes = Vec::new();
+        let read = (&mut self.reader)
+            .take(count as u64)
+            .read_to_end(&mut bytes);
+        let whole = read.is_ok() && bytes.len() == count;
+        assert!(
+            whole,
+            "{read:?} of {count} bytes: \"{}\"",
+            bytes.escape_ascii()
+        );
         bytes
     }
 
@@ -313,6 +320,25 @@ pub fn encode<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
 pub fn pipeline(commands: &[&str]) -> Vec<u8> {
     let one = |command: &&str| encode(&command.split(' ').collect::<Vec<_>>());
     commands.iter().flat_map(one).collect()
+}
+
+/// The arguments of a command that is an array of bulk strings.
+///
+/// # Panics
+/// When it is something else.
+#[must_use]
+pub fn arguments(command: &[u8]) -> Vec<Vec<u8>> {
+    let line = |bytes: &[u8]| bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let mut rest = &command[line(command)..];
+    let mut args = Vec::new();
+    while !rest.is_empty() {
+        let (header, after) = rest.split_at(line(rest));
+        let length = std::str::from_utf8(&header[1..header.len() - 2]).unwrap();
+        let (arg, after) = after.split_at(length.parse().unwrap());
+        args.push(arg.to_vec());
+        rest = &after[2..];
+    }
+    args
 }
 
 /// The arguments of a line: spaces separate them, and within double quotes `\\n`, `\\r`, `\\"`, `\\\\` and `\\xHH` stand for bytes.

@@ -117,6 +117,26 @@ impl Stage {
         spans
     }
 
+    /// Waits until all of these streams are [`proved`], and forgets them and the spans so far.
+    #[track_caller]
+    pub fn settle_proofs(&self, streams: &mut Vec<String>) {
+        self.wait_spans(|spans| {
+            let proved = all_proved(spans);
+            streams.iter().all(|stream| proved.contains(&**stream))
+        });
+        streams.clear();
+        self.collector.clear();
+    }
+
+    /// The same once there are many: fewer than fit the proxy's queue of spans, more than one to save time.
+    #[track_caller]
+    pub fn settle_many(&self, streams: &mut Vec<String>) {
+        const MANY: usize = 100;
+        if streams.len() >= MANY {
+            self.settle_proofs(streams);
+        }
+    }
+
     /// Sends a message through a new connection and waits for its span: all that ended before it has been exported, too.
     #[track_caller]
     pub fn settle_spans(&self) -> Vec<Span> {

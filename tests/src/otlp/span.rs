@@ -177,6 +177,9 @@ fn hex(bytes: &[u8]) -> String {
         })
 }
 
+/// More names than that are not told.
+const NAMES: usize = 30;
+
 /// How many there are of each service and name.
 pub(super) fn summary(spans: &[Span]) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -185,5 +188,10 @@ pub(super) fn summary(spans: &[Span]) -> String {
             .entry(format!("{}: {}", span.service, span.name))
             .or_default() += 1;
     }
-    format!("{} spans, {counts:?}", spans.len())
+    let named: BTreeMap<_, _> = counts.iter().take(NAMES).collect();
+    let more = match counts.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more names"),
+    };
+    format!("{} spans, {named:?}{more}", spans.len())
 }

@@ -69,6 +69,7 @@ fn a_bulk_that_ends_otherwise() {
     }
     Dialogue::new()
         .bytes(bytes)
+        .cut_up_to("*2\r\n$3\r\nGET??".len())
         .closes()
         .check(Server::of(Kind::Valkey));
 }

@@ -1,16 +1,22 @@
-//! Random sequences of everything that changes framing: the same answers, and either paired or a raw relay, never mistaken.
+//! Random pipelines of everything that changes framing, and of messages: the same answers wherever what is said is cut, and
+//! either paired or a raw relay, never mistaken. A failure is shrunk, and kept in `proptest-regressions`.
 
-use tars_tests::dialogue::{Cut, Dialogue};
+use std::cell::Cell;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::{TestError, TestRunner};
+use tars_tests::dialogue::{Cut, Dialogue, difference};
+use tars_tests::resp::pipeline;
 use tars_tests::server::Kind;
-use tars_tests::stage::{Stage, proved};
+use tars_tests::stage::{self, proved};
+use tars_tests::ways::Pool;
 
-/// Dialogues with each server.
-const DIALOGUES: u64 = 60;
+/// Pipelines with each server.
+const CASES: u32 = 150;
 
-/// Commands of one dialogue.
-const COMMANDS: usize = 25;
-
-const WORDS: [&str; 44] = [
+const FRAMING: &[&str] = &[
     "MULTI",
     "MULTI",
     "EXEC",
@@ -30,6 +36,19 @@ const WORDS: [&str; 44] = [
     "UNSUBSCRIBE a",
     "PUNSUBSCRIBE",
     "SUNSUBSCRIBE",
+    "SELECT 1",
+    "SELECT 0",
+    "SELECT 99",
+    "WATCH k",
+    "UNWATCH",
+    "CLIENT REPLY SKIP",
+    "CLIENT REPLY ON",
+    "CLIENT REPLY OFF",
+    "CLIENT TRACKING ON",
+    "CLIENT TRACKING OFF",
+];
+
+const ORDINARY: &[&str] = &[
     "PUBLISH a message",
     "SPUBLISH a message",
     "PING",
@@ -37,76 +56,148 @@ const WORDS: [&str; 44] = [
     "SET k v",
     "GET k",
     "LPUSH k x",
+    "LPUSH l x",
+    "LRANGE l 0 -1",
+    "BLPOP l 0.001",
     "NOSUCH",
     "GET",
     "HSET h f v",
     "HGETALL h",
-    "SELECT 1",
-    "SELECT 0",
-    "WATCH k",
-    "UNWATCH",
-    "XADD s * f",
-    "XADD k 1-1 f v",
-    "XREADGROUP GROUP g c STREAMS none >",
-    "XREAD BLOCK 1 STREAMS none 5-5",
-    "XACK s g 1-1",
-    "XLEN s",
-    "XAUTOCLAIM s g c 0 0",
-    "CLIENT REPLY SKIP",
-    "CLIENT REPLY ON",
+    "ZADD z 1.5 m",
+    "ZRANGE z 0 -1 WITHSCORES",
+    "WAIT 0 0",
     "DEBUG PROTOCOL attrib",
+    "DEBUG PROTOCOL push",
+    "DEBUG PROTOCOL map",
+    "EVAL return{1,{2,{3,[[x]]}},false} 0",
+    "EVAL return(redis.call([[XLEN]],[[s]])) 0",
+    "FLUSHDB",
 ];
 
-/// A multiplicative generator: the same dialogues in every run.
-fn dialogue(seed: u64) -> Dialogue {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = |bound: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % bound
-    };
-    let mut commands = Vec::new();
-    for n in 1..=COMMANDS {
-        match next(5) {
-            0 => commands.push(format!("XADD s {n}-1 f v")),
-            _ => commands.push(WORDS[next(WORDS.len())].to_owned()),
+const STREAMS: &[&str] = &[
+    "XADD s * f",
+    "XADD k 1-1 f v",
+    "XADD none NOMKSTREAM 1-1 f v",
+    "XGROUP CREATE s g 0 MKSTREAM",
+    "XGROUP CREATE s g 0 MKSTREAM",
+    "XREADGROUP GROUP g c COUNT 2 STREAMS s >",
+    "XREADGROUP GROUP g c STREAMS s >",
+    "XREADGROUP GROUP g c STREAMS s 0",
+    "XREADGROUP GROUP g d NOACK STREAMS s >",
+    "XREADGROUP GROUP none c STREAMS s >",
+    "XREAD STREAMS s k 0 0",
+    "XREAD COUNT 1 STREAMS s none 0 0",
+    "XREAD BLOCK 1 STREAMS none 5-5",
+    "XRANGE s - +",
+    "XREVRANGE s + - COUNT 2",
+    "XACK s g 1-1 2-1 3-1",
+    "XCLAIM s g d 0 1-1 2-1 3-1 4-1",
+    "XCLAIM s g d 0 1-1 JUSTID",
+    "XAUTOCLAIM s g c 0 0",
+    "XACKDEL s g IDS 2 1-1 2-1",
+    "XDEL s 1-1",
+    "XLEN s",
+    "DEL s",
+];
+
+/// One thing that a client says.
+#[derive(Clone, Debug)]
+enum Said {
+    Command(&'static str),
+    /// The same as a line.
+    Line(&'static str),
+    Message,
+    /// What is no command.
+    Nothing(&'static str),
+}
+
+impl Said {
+    fn any() -> impl Strategy<Value = Self> {
+        let word =
+            || prop_oneof![4 => select(FRAMING), 2 => select(ORDINARY), 3 => select(STREAMS)];
+        prop_oneof![
+            16 => word().prop_map(Self::Command),
+            4 => Just(Self::Message),
+            2 => word().prop_map(Self::Line),
+            1 => select(&["\r\n", "*0\r\n", "*-1\r\n"][..]).prop_map(Self::Nothing),
+        ]
+    }
+
+    fn bytes(&self, place: usize) -> Vec<u8> {
+        match self {
+            Self::Command(words) => pipeline(&[words]),
+            Self::Line(line) => format!("{line}\r\n").into_bytes(),
+            Self::Message => pipeline(&[&format!("XADD s {}-1 f v", place + 1)]),
+            Self::Nothing(bytes) => bytes.as_bytes().to_vec(),
         }
     }
+}
+
+fn dialogue(said: &[Said]) -> Dialogue {
+    let bytes = said.iter().enumerate().flat_map(|(n, said)| said.bytes(n));
     // Whatever state that was: out of it. The first may be what is skipped.
-    commands.extend(["PING", "RESET", "PING"].map(str::to_owned));
-    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
-    Dialogue::new().with_client_ids().commands(&commands)
+    let end = pipeline(&["PING", "RESET", "PING"]);
+    let bytes: Vec<u8> = bytes.chain(end).collect();
+    Dialogue::new().with_client_ids().bytes(bytes)
+}
+
+/// A raw relay takes nothing away from the messages that were sent before it became one.
+fn without_context(heard: &str) -> String {
+    let entry = |count| format!("*{count}\\r\\n$1\\r\\nf\\r\\n$1\\r\\nv\\r\\n");
+    let added = format!("{}$11\\r\\ntraceparent\\r\\n$55\\r\\n", entry(4));
+    let mut parts = heard.split(&added);
+    let mut all = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        all.push_str(&entry(2));
+        all.push_str(part.split_once("\\r\\n").map_or("", |(_, after)| after));
+    }
+    all
 }
 
 #[test]
-fn random_dialogues() {
+fn pipelines() {
+    let pool = Pool::shared();
+    let pipeline = (vec(Said::any(), 1..40), vec(any::<Index>(), 0..6));
     for kind in Kind::ALL {
-        let stage = Stage::configured(kind, |proxy| proxy.args(["--deliver", "*=strip"]));
-        let mut paired = Vec::new();
-        for seed in 1..=DIALOGUES {
-            let dialogue = dialogue(seed);
-            let expected = dialogue.expected(&stage);
+        let ways = pool.borrow(kind);
+        let stage = &ways.stage;
+        let paired = Cell::new(0);
+        let config = ProptestConfig {
+            source_file: Some(file!()),
+            ..ProptestConfig::with_cases(CASES)
+        };
+        let result = TestRunner::new(config).run(&pipeline, |(said, cuts)| {
+            let dialogue = dialogue(&said);
+            let cuts = cuts.iter().map(|cut| cut.index(dialogue.length()));
+            let (expected, _) = dialogue.hold(stage, stage.server.address(), &Cut::Nowhere);
             let before = stage.raw_relays();
-            let stream = dialogue.compare(&stage, &stage.proxy, &expected, Cut::Nowhere);
-            if stage.raw_relays() == before {
-                paired.push((seed, stream.unwrap()));
+            let cuts = Cut::At(cuts.collect());
+            let (mut got, client) = dialogue.hold(stage, stage.proxy.address(), &cuts);
+            let raw = stage.raw_relays() > before;
+            if raw {
+                got = without_context(&got);
             }
+            if let Some(difference) = difference(&got, &expected) {
+                return Err(TestCaseError::fail(difference));
+            }
+            if !raw {
+                let stream = stage.next_proof();
+                stage::prove(&mut client.expect("it does not end"), &stream);
+                stage.wait_spans(|spans| proved(spans, &stream));
+                paired.set(paired.get() + 1);
+            }
+            stage.collector.clear();
+            Ok(())
+        });
+        match result {
+            Ok(()) => {}
+            Err(TestError::Fail(why, (said, cuts))) => panic!("{kind}: {why}\n{said:#?}\n{cuts:?}"),
+            Err(abort) => panic!("{kind}: {abort}"),
         }
+        let paired = paired.get();
         assert!(
-            paired.len() > 10,
-            "{kind}: {} of {DIALOGUES} are no raw relays",
-            paired.len()
-        );
-        stage.settle_spans();
-        let spans = stage.collector.spans();
-        let lost: Vec<_> = paired
-            .iter()
-            .filter(|(_, stream)| !proved(&spans, stream))
-            .collect();
-        assert!(
-            lost.is_empty(),
-            "{kind}: not paired, though not raw: {lost:?}"
+            paired > CASES / 10,
+            "{kind}: {paired} of {CASES} are no raw relays"
         );
     }
 }
