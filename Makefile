@@ -1,16 +1,19 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ci lint bench fuzz fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo test compatibility ci lint bench bench-peers bench-peers-full chaos fuzz fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## one trace from a producer through Redis to a consumer and on, in under a minute after the build (KEEP=1: leave it running)
 	@demo/run
 
 test: ## unit tests, and acceptance tests against real servers
 	@scripts/test
+
+compatibility: ## run every client library through the proxy, and write docs/compatibility.md (CLIENT='redis-py': only that one)
+	@scripts/compatibility
 
 setup: ## install what the other targets need, once
 	@scripts/setup
@@ -22,6 +25,15 @@ lint: check-fmt clippy doc deny ## formatting, clippy, rustdoc, cargo deny
 
 bench: ## measure: micro-benchmarks of the byte path
 	cargo bench --workspace --bench '*'
+
+bench-peers: ## measure beside HAProxy, Envoy and a bare relay, in under 15 minutes
+	@scripts/bench peers
+
+bench-peers-full: ## the same with every workload, size, pipeline and number of connections (over an hour)
+	@scripts/bench full
+
+chaos: ## let servers, proxies, networks and collectors fail under load for CHAOS_SECONDS (120), and check every answer
+	@scripts/chaos
 
 fuzz: ## fuzz every target for FUZZ_SECONDS in all (60), or one: make fuzz TARGET=name
 	@scripts/fuzz $(TARGET)

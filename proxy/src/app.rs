@@ -4,9 +4,8 @@
 //! and nothing else; each runs an event loop of its own, and accepts from all listening sockets.
 
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ use crate::trace::export::{self, SpanQueue};
 use crate::trace::recent::{self, Recent};
 use crate::trace::span::Endpoint;
 use crate::upstream::Upstream;
-use crate::worker::{Listener, Shared, Worker, now};
+use crate::worker::{self, Listener, Shared, Worker, budgets, now};
 
 /// How often deliveries are looked through for those that are too old.
 const EXPIRE_EVERY: Duration = Duration::from_millis(250);
@@ -40,8 +39,11 @@ const EXPIRE_EVERY: Duration = Duration::from_millis(250);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Descriptors that are kept for the admin server (128 connections), listeners, exporters and the readiness check, so that
-/// a proxy that is full still answers its probes.
+/// a proxy that is full still answers its probes; half of them where there are hardly more.
 const RESERVED_DESCRIPTORS: u64 = 192;
+
+/// What is left to replies under way when connections have used all of `drain_timeout`.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What remains of the drain for spans when connections have used all of it.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,6 +99,21 @@ pub fn check_telemetry(env: impl Fn(&str) -> Option<String>) -> Result<(), Error
     otlp::OtlpSettings::from_env(&env).map_err(|error| telemetry(&error))?;
     otlp::Service::from_env(&env).map_err(|error| telemetry(&error))?;
     Ok(())
+}
+
+/// The addresses of a configuration that `run` could not listen on, as far as can be told without listening.
+#[must_use]
+pub fn check_addresses(config: &Config) -> Vec<Error> {
+    let of = |setting, address| {
+        let error = Bound::check(address).err()?;
+        Some(Error::Bind { setting, error })
+    };
+    let listeners = config.listeners.iter();
+    listeners
+        .map(|listener| ("listen", &listener.listen))
+        .chain([("admin", &config.admin)])
+        .filter_map(|(setting, address)| of(setting, address))
+        .collect()
 }
 
 async fn control(
@@ -175,6 +192,7 @@ async fn control(
     let exporting = export::spawn(settings, spans.clone(), recent, exporter);
 
     let rules = Arc::new(ArcSwap::new(config.rules.clone()));
+    let [held, pending] = budgets(&config.limits);
     let shared = Arc::new(Shared {
         deliveries: Deliveries::new(
             config.limits.max_deliveries,
@@ -182,10 +200,13 @@ async fn control(
             metrics.deliveries_evicted.clone(),
         ),
         room: AtomicUsize::new(connections(&config)),
+        held,
+        pending,
         rules: rules.clone(),
         metrics,
         spans,
         drain: drain.clone(),
+        overdue: AtomicBool::new(false),
         config,
     });
     let threads = spawn_workers(&shared, &bound, &listeners)?;
@@ -230,7 +251,8 @@ async fn control(
 /// many. Each takes two.
 fn connections(config: &Config) -> usize {
     let descriptors = tars_sidecar::process::raise_descriptor_limit();
-    let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+    let reserved = RESERVED_DESCRIPTORS.min(descriptors / 2);
+    let room = descriptors.saturating_sub(reserved) / 2;
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if room < config.limits.max_connections {
         tracing::info!(
@@ -254,19 +276,26 @@ async fn stop(
     shared.drain.start();
     tracing::info!(connections = shared.metrics.connections.get(), "draining");
     drop(bound);
-    if timeout(shared.config.drain_timeout, shared.drain.finished())
-        .await
-        .is_err()
-    {
+    let finished = async |limit| timeout(limit, shared.drain.finished()).await.is_ok();
+    let mut all = finished(shared.config.drain_timeout).await;
+    if !all {
         tracing::warn!(
             connections = shared.metrics.connections.get(),
             "drain_timeout is over: closing what is still open"
         );
-    } else {
+        shared.overdue.store(true, Ordering::Relaxed);
+        all = finished(REPLY_TIMEOUT).await;
+    }
+    if all {
         for thread in threads {
             // A thread ends with its last connection; one that panicked has said so.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+    } else {
+        tracing::warn!(
+            connections = shared.metrics.connections.get(),
+            "cutting what has not come to its end"
+        );
     }
     let mut ended = Vec::new();
     shared.deliveries.lock().drain(now(), &mut ended);
@@ -324,6 +353,7 @@ fn listeners(
                 Address::Unix(path) => (path.to_string_lossy().into(), None),
             };
             Ok(Arc::new(Listener {
+                address: listener.listen.to_string(),
                 endpoint: Arc::new(Endpoint {
                     service_name: listener
                         .service_name
@@ -337,7 +367,8 @@ fn listeners(
                 inference: Default::default(),
                 upstream,
                 tls: listener.tls.as_ref().map(tls::Acceptor::new).transpose()?,
-                handshakes_fail: AtomicBool::new(false),
+                tls_fails: AtomicBool::new(false),
+                starved: Default::default(),
             }))
         })
         .collect()
@@ -363,7 +394,10 @@ fn spawn_workers(
 ) -> io::Result<Vec<JoinHandle<()>>> {
     (0..shared.config.workers)
         .map(|number| {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .on_thread_park(worker::before_sleep)
+                .build()?;
             let acceptors = {
                 // A socket is registered with the event loop of the runtime that is entered.
                 let _entered = runtime.enter();
@@ -376,7 +410,7 @@ fn spawn_workers(
             std::thread::Builder::new()
                 .name(format!("data-{number}"))
                 .spawn(move || {
-                    let worker = Rc::new(Worker::new(shared.clone(), number));
+                    let worker = Worker::of_this_thread(shared.clone(), number);
                     let local = LocalSet::new();
                     for (acceptor, listener) in acceptors.into_iter().zip(listeners) {
                         local.spawn_local(serve(acceptor, listener, worker.clone()));

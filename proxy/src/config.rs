@@ -40,6 +40,8 @@ pub use rules::{Deliver, Override, Relation, Rules, Sampler, StreamRule, StreamS
 
 pub(crate) use value::Choice;
 
+use crate::connection::READ_BYTES;
+
 /// Everything has a default: `tars-proxy --upstream redis://127.0.0.1:6379` is enough.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -156,6 +158,38 @@ pub struct Limits {
     pub max_connections: usize,
 }
 
+impl Limits {
+    /// Where nothing else is said.
+    pub const DEFAULT: Self = Self {
+        max_message_bytes: 1 << 20,
+        max_pending_replies: 65_536,
+        max_deliveries: 65_536,
+        max_metric_names: 256,
+        max_recent_spans: 10_000,
+        max_connections: 10_000,
+    };
+
+    /// Bytes that a connection may hold in one direction: a message of the largest size, and one read.
+    #[must_use]
+    pub const fn direction_bytes(&self) -> usize {
+        self.max_message_bytes.saturating_add(READ_BYTES)
+    }
+
+    /// Bytes that messages which are held may take over all connections, besides one read in each direction: as many as 128
+    /// of the largest size.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.max_message_bytes.saturating_mul(128)
+    }
+
+    /// Bytes that commands which wait for their replies may take over all connections: 1 KiB for each of
+    /// [`max_pending_replies`](Self::max_pending_replies).
+    #[must_use]
+    pub const fn pending_bytes(&self) -> usize {
+        self.max_pending_replies.saturating_mul(1024)
+    }
+}
+
 impl Choice for InferParent {
     const ALL: &[(&str, Self)] = &[
         ("off", Self::Off),
@@ -213,13 +247,6 @@ impl Default for Log {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_message_bytes: 1 << 20,
-            max_pending_replies: 65_536,
-            max_deliveries: 65_536,
-            max_metric_names: 256,
-            max_recent_spans: 10_000,
-            max_connections: 10_000,
-        }
+        Self::DEFAULT
     }
 }

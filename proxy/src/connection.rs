@@ -15,17 +15,19 @@ use std::time::{Duration, Instant};
 
 use prometheus::{Histogram, IntCounter};
 
+use crate::budget::Account;
 use crate::chunk::Chunk;
 use crate::error::{Error, Side};
 use crate::inflight::{Inflight, Op};
 use crate::request::{Context, Raw, Requests};
 use crate::response::Replies;
 use crate::socket::Socket;
+use crate::tls;
 use crate::upstream::Connected;
 use crate::worker::{self, Listener, Worker};
 
 /// Bytes read at a time. Larger reads make fewer system calls for large values; the buffer is one a thread.
-const READ_BYTES: usize = 64 * 1024;
+pub(crate) const READ_BYTES: usize = 64 * 1024;
 
 /// One read in so many is timed for `tars_proxy_added_seconds`: a look at the clock costs as much as framing a command.
 const TIMED_EVERY: u32 = 64;
@@ -103,6 +105,8 @@ pub struct Connection {
     /// Whether the client has sent anything.
     spoken: bool,
     quiet: Quiet,
+    /// How the server broke the connection off, where that was noticed by writing to it: reading then shows a mere end.
+    broken: Option<Error>,
     /// Until the server has closed: a client that does not look at its socket must not make it seem to be there.
     connected: Option<Connected>,
 }
@@ -154,9 +158,11 @@ impl Connection {
                 raw_down: raw,
                 cx: Context {
                     connection: worker.next_connection(),
+                    inflight: Inflight::new(worker.shared.pending.clone()),
+                    held_up: Account::of(worker.shared.held.clone()),
+                    held_down: Account::of(worker.shared.held.clone()),
                     worker,
                     listener,
-                    inflight: Inflight::default(),
                     inference: Default::default(),
                     authenticated: false,
                     database: 0,
@@ -166,6 +172,7 @@ impl Connection {
             },
             spoken: false,
             quiet: Quiet::default(),
+            broken: None,
             connected: Some(connected),
         }
     }
@@ -189,6 +196,7 @@ impl Connection {
         } = self;
         loop {
             ready!(up.poll_flush(server, task)).map_err(Error::of(Side::Server))?;
+            cx.held_up.set(up.held());
             match up.end {
                 End::Open => {}
                 End::Read => {
@@ -207,6 +215,9 @@ impl Connection {
                 }
                 cx.now = worker::now();
                 if let Err(Raw(reason)) = requests.process(chunk, cx, consumed) {
+                    if *consumed == 0 && tls::is_record(chunk.bytes()) {
+                        cx.listener.hears_tls();
+                    }
                     *raw_up = true;
                     *consumed = chunk.bytes().len();
                     // Counted here: the server may close instead of answering.
@@ -217,6 +228,7 @@ impl Connection {
             *spoken = true;
             let metrics = &cx.worker.shared.metrics;
             pumped.count(&metrics.bytes_up, &metrics.added_up);
+            cx.worker.flush_many();
             *quiet = Quiet {
                 client_spoke: true,
                 since: None,
@@ -232,6 +244,7 @@ impl Connection {
             down,
             telemetry,
             quiet,
+            broken,
             connected,
             ..
         } = self;
@@ -244,6 +257,7 @@ impl Connection {
         } = telemetry;
         loop {
             ready!(down.poll_flush(client, task)).map_err(Error::of(Side::Client))?;
+            cx.held_down.set(down.held() + replies.held());
             if replies.awaits_client() {
                 let (id, listener) = (cx.connection, cx.listener.clone());
                 for latest in replies.reached_client() {
@@ -253,6 +267,9 @@ impl Connection {
             match down.end {
                 End::Open => {}
                 End::Read => {
+                    if let Some(error) = broken.take() {
+                        return Poll::Ready(Err(error));
+                    }
                     ready!(client.poll_shutdown(task))
                         .or_else(ignore_not_connected)
                         .map_err(Error::of(Side::Client))?;
@@ -281,6 +298,8 @@ impl Connection {
             .map_err(Error::swapped)?;
             let metrics = &cx.worker.shared.metrics;
             pumped.count(&metrics.bytes_down, &metrics.added_down);
+            cx.listener.upstream.heard();
+            cx.worker.flush_many();
             *quiet = Quiet::default();
         }
     }
@@ -297,12 +316,29 @@ impl Connection {
         } = &self.telemetry;
         let understood =
             requests.is_between() && replies.is_between() && cx.inflight.awaits_nothing();
+        // A subscriber waits for messages as who blocks in a read does.
+        let understood = understood && !replies.is_subscribed();
         let rests = if *raw_up {
             self.quiet.lasts(RAW_QUIET) && !self.quiet.client_spoke
         } else {
             understood && (self.spoken || self.quiet.lasts(FIRST_COMMAND))
         };
         rests && self.up.is_at_rest() && self.down.is_at_rest()
+    }
+}
+
+impl Connection {
+    /// No reply is half said, as far as can be known. Whoever waits for one that has not begun is told by the end of the connection.
+    fn may_be_ended(&self) -> bool {
+        let Telemetry {
+            replies, raw_down, ..
+        } = &self.telemetry;
+        let said = if *raw_down {
+            self.quiet.lasts(RAW_QUIET)
+        } else {
+            replies.is_between()
+        };
+        said && self.down.is_at_rest()
     }
 }
 
@@ -345,7 +381,14 @@ impl Pump {
         understand: impl FnOnce(&mut Chunk<'_>, &mut usize),
     ) -> Poll<Result<Pumped, Error>> {
         BUFFERS.with_borrow_mut(|Buffers { read, out, reads }| {
-            let n = ready!(from.poll_read(task, read)).map_err(Error::of(Side::Client))?;
+            let n = match ready!(from.poll_read(task, read)) {
+                Ok(n) => n,
+                Err(error) => {
+                    // What is held came before a reset: without us it would have arrived. No room for it means none then.
+                    let _ = to.poll_write(task, &self.tail);
+                    return Poll::Ready(Err(Error::of(Side::Client)(error)));
+                }
+            };
             if n == 0 {
                 // Half a command is passed on like all else: the server decides what to make of it.
                 self.end = End::Read;
@@ -393,6 +436,10 @@ impl Pump {
                 }
             } else {
                 tail.drain(..consumed);
+                if consumed > 0 {
+                    // What is left came with the end of a message that may have been large.
+                    tail.shrink_to(READ_BYTES);
+                }
                 if !tail.is_empty() {
                     self.tail = tail;
                 }
@@ -411,7 +458,12 @@ impl Pump {
     }
 
     fn is_at_rest(&self) -> bool {
-        self.tail.is_empty() && self.pending.is_empty()
+        self.held() == 0
+    }
+
+    /// Bytes that are held.
+    fn held(&self) -> usize {
+        self.tail.len() + self.pending.len()
     }
 }
 
@@ -424,21 +476,24 @@ impl Future for Connection {
         this.telemetry
             .waker
             .get_or_insert_with(|| worker.register(task.waker()));
-        let up = this.poll_up(task);
-        let down = this.poll_down(task);
-        worker.flush();
-        match (up, down) {
+        let up = match this.poll_up(task) {
             // What the server still had to say before it closed comes first; then its end is passed on.
-            (Poll::Ready(Err(error)), Poll::Pending) if error.side == Side::Server => {
+            Poll::Ready(Err(error)) if error.side == Side::Server => {
                 this.up.end = End::Told;
                 this.up.pending = Vec::new();
-                Poll::Pending
+                this.broken = (!error.is_end()).then_some(error);
+                Poll::Ready(Ok(()))
             }
+            up => up,
+        };
+        let down = this.poll_down(task);
+        worker.polled();
+        match (up, down) {
             (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
             _ if worker.is_draining() => {
                 this.quiet.since.get_or_insert_with(Instant::now);
-                if this.is_at_rest() {
+                if this.is_at_rest() || (worker.is_overdue() && this.may_be_ended()) {
                     Poll::Ready(Ok(()))
                 } else {
                     Poll::Pending

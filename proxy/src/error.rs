@@ -1,6 +1,8 @@
-//! Errors of a connection, by the side they came from.
+//! Errors of a connection, by the side they came from; and how often the same is logged.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Where an error arose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,14 @@ impl Error {
         }
     }
 
+    /// Whether the side had closed in an orderly way before it was written to.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected
+        )
+    }
+
     /// Whether the side broke the connection off: that is how clients and servers end, and no fault.
     #[must_use]
     pub fn is_reset(&self) -> bool {
@@ -63,5 +73,43 @@ impl Error {
                 | io::ErrorKind::ConnectionAborted
                 | io::ErrorKind::NotConnected
         )
+    }
+}
+
+/// What goes on failing is logged when it begins, and not again before it has not happened for so long: it may work now and
+/// then meanwhile.
+const LULL: Duration = Duration::from_secs(10);
+
+/// Something that fails, and will fail again and again.
+#[derive(Debug, Default)]
+pub struct Outbreak {
+    latest: Mutex<Option<Instant>>,
+}
+
+impl Outbreak {
+    /// It has failed; whether that is the beginning of it.
+    pub fn begins(&self) -> bool {
+        self.begins_at(Instant::now())
+    }
+
+    fn begins_at(&self, now: Instant) -> bool {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = latest.replace(now);
+        before.is_none_or(|before| now.saturating_duration_since(before) > LULL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outbreak_begins_once_and_again_after_a_lull() {
+        let (outbreak, start) = (Outbreak::default(), Instant::now());
+        let after = |seconds| outbreak.begins_at(start + Duration::from_secs(seconds));
+        assert!(after(0));
+        assert!(!after(9) && !after(18) && !after(28));
+        assert!(after(39));
+        assert!(!after(38), "clocks of threads may differ");
     }
 }

@@ -1,11 +1,12 @@
 //! Requests that are waiting for their replies, in order.
 //!
 //! Most mean nothing to the trace; runs of them are one number. The queue is the one thing both directions share: the
-//! request side appends, the reply side takes away.
+//! request side appends, the reply side takes away. What it takes is accounted for: see [`budget`](crate::budget).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::budget::{Account, Budget};
 use crate::request::command::Channels;
 use crate::request::stream_commands::How;
 use crate::response::entries::Shape;
@@ -52,25 +53,33 @@ pub enum Op {
 }
 
 impl Op {
-    /// Bytes of names and IDs that it holds, apart from its own size.
+    /// Bytes that it takes. What it shares with others is counted as if it were its own: a client can see to it that it is.
     fn bytes(&self) -> usize {
-        match self {
+        let boxed = match self {
+            Self::Send(send) => {
+                size_of::<Send>()
+                    + send.stream.bytes()
+                    + send.span.trace_state.as_str().len()
+                    + size_of_val(send.span.links.as_slice())
+            }
+            Self::Count(stream) => stream.bytes(),
             Self::Settle(settle) => {
-                settle.key.len() + settle.group.len() + size_of_val(settle.ids.as_slice())
+                size_of::<Settle>()
+                    + settle.key.len()
+                    + settle.group.len()
+                    + size_of_val(settle.ids.as_slice())
             }
             Self::Deliver(deliver) => {
-                let key = deliver.stream.as_ref().map_or(0, |(key, _)| key.len());
-                key + match &deliver.reader {
-                    Reader::Range | Reader::Receive(None) => 0,
-                    Reader::Receive(Some(member)) => member.group.len(),
-                    Reader::Process(member, Again::Claimed(_)) => member.group.len(),
-                    Reader::Process(member, Again::New { history }) => {
-                        member.group.len() + history.iter().map(|key| key.len()).sum::<usize>()
-                    }
-                }
+                let stream = deliver.stream.as_ref();
+                size_of::<Deliver>()
+                    + deliver.key_bytes()
+                    + stream.map_or(0, |(_, stream)| stream.bytes())
+                    + deliver.reader.bytes()
             }
             _ => 0,
-        }
+        };
+        // The queue grows to twice of what is in it.
+        2 * size_of::<Self>() + boxed
     }
 }
 
@@ -102,6 +111,13 @@ pub struct Deliver {
     pub batch: Option<Box<Span>>,
 }
 
+impl Deliver {
+    /// The length of the key that it knows.
+    pub(crate) fn key_bytes(&self) -> usize {
+        self.stream.as_ref().map_or(0, |(key, _)| key.len())
+    }
+}
+
 /// Who reads, and so what a delivered message means.
 #[derive(Debug)]
 pub enum Reader {
@@ -113,6 +129,21 @@ pub enum Reader {
     Process(Member, Again),
 }
 
+impl Reader {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Range | Self::Receive(None) => 0,
+            Self::Receive(Some(member)) | Self::Process(member, Again::Claimed(_)) => {
+                member.bytes()
+            }
+            Self::Process(member, Again::New { history }) => {
+                let keys = history.iter().map(|key| key.len()).sum::<usize>();
+                member.bytes() + size_of_val(history.as_slice()) + keys
+            }
+        }
+    }
+}
+
 /// A consumer of a group.
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -122,6 +153,12 @@ pub struct Member {
     pub group_name: Arc<str>,
     /// The consumer's name.
     pub consumer: Arc<str>,
+}
+
+impl Member {
+    fn bytes(&self) -> usize {
+        self.group.len() + self.group_name.len() + self.consumer.len()
+    }
 }
 
 /// What is known beforehand of how often a message has been delivered.
@@ -150,46 +187,68 @@ pub struct Settle {
 }
 
 /// The queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inflight {
     ops: VecDeque<Op>,
-    /// Bytes of names and IDs that they hold.
-    bytes: usize,
+    /// Commands of an open transaction, answered with QUEUED.
+    queued: VecDeque<Op>,
+    account: Account,
 }
 
 /// A queue that is empty gives memory beyond this back.
 const KEPT_CAPACITY: usize = 16;
 
+/// The most that a command takes, apart from the arguments that are kept as they are: what is kept of three names, of a
+/// `tracestate`, and all that has a fixed size.
+pub const FIXED_BYTES: usize = 4096;
+
 impl Inflight {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(budget: Arc<Budget>) -> Self {
+        Self {
+            ops: VecDeque::new(),
+            queued: VecDeque::new(),
+            account: Account::of(budget),
+        }
+    }
+
     /// One more request whose reply means nothing.
     #[inline]
     pub fn push_plain(&mut self) {
-        if let Some(Op::Plain(count)) = self.ops.back_mut()
-            && *count < u32::MAX
-        {
-            *count += 1;
-        } else {
-            self.ops.push_back(Op::Plain(1));
-        }
+        push_plain(&mut self.ops, &mut self.account);
     }
 
     /// One more request.
     #[inline]
     pub fn push(&mut self, op: Op) {
-        self.bytes += op.bytes();
+        self.account.add(op.bytes());
         self.ops.push_back(op);
     }
 
     /// Puts back what was taken too early.
     pub fn push_front(&mut self, op: Op) {
+        self.account.add(op.bytes());
         self.ops.push_front(op);
     }
 
-    /// Bytes of names and IDs that are remembered until the commands that named them are answered.
+    /// Whether a request may be remembered that takes as many bytes.
     #[inline]
     #[must_use]
+    pub fn fits(&mut self, bytes: usize) -> bool {
+        self.account.fits(bytes)
+    }
+
+    /// Whether what is remembered is no more than was found to fit.
+    #[must_use]
+    pub fn is_covered(&self) -> bool {
+        self.account.is_covered()
+    }
+
+    /// Bytes that are remembered until commands are answered.
+    #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.account.used()
     }
 
     /// Number of entries: a run of plain requests is one.
@@ -233,24 +292,72 @@ impl Inflight {
     /// Takes the request that the next reply answers; of a run of plain ones, one.
     #[inline]
     pub fn pop(&mut self) -> Option<Op> {
-        if let Some(Op::Plain(count)) = self.ops.front_mut()
-            && *count > 1
-        {
-            *count -= 1;
-            return Some(Op::Plain(1));
-        }
-        let op = self.ops.pop_front();
-        self.bytes = self.bytes.saturating_sub(op.as_ref().map_or(0, Op::bytes));
-        if self.ops.is_empty() && self.ops.capacity() > KEPT_CAPACITY {
-            self.ops.shrink_to(KEPT_CAPACITY);
-        }
-        op
+        pop(&mut self.ops, &mut self.account)
     }
 
-    /// Takes all.
-    pub fn drain(&mut self) -> impl Iterator<Item = Op> + '_ {
-        self.ops.drain(..)
+    /// A command was answered with QUEUED; what it means, EXEC's reply will tell.
+    pub fn queue(&mut self, op: Op) {
+        if let Op::Plain(_) = op {
+            return push_plain(&mut self.queued, &mut self.account);
+        }
+        self.account.add(op.bytes());
+        self.queued.push_back(op);
     }
+
+    /// Number of entries of the open transaction.
+    #[must_use]
+    pub fn queue_len(&self) -> usize {
+        self.queued.len()
+    }
+
+    /// Takes the command that the next element of EXEC's reply answers.
+    #[inline]
+    pub fn pop_queued(&mut self) -> Option<Op> {
+        pop(&mut self.queued, &mut self.account)
+    }
+
+    /// Takes all commands of the open transaction.
+    pub fn take_queued(&mut self) -> VecDeque<Op> {
+        let ops = std::mem::take(&mut self.queued);
+        self.account.sub(ops.iter().map(Op::bytes).sum());
+        ops
+    }
+
+    /// Takes all, those of an open transaction first.
+    pub fn take_all(&mut self) -> VecDeque<Op> {
+        let mut ops = std::mem::take(&mut self.queued);
+        ops.append(&mut self.ops);
+        self.account.sub(self.account.used());
+        ops
+    }
+}
+
+#[inline]
+fn push_plain(ops: &mut VecDeque<Op>, account: &mut Account) {
+    if let Some(Op::Plain(count)) = ops.back_mut()
+        && *count < u32::MAX
+    {
+        *count += 1;
+    } else {
+        account.add(Op::Plain(1).bytes());
+        ops.push_back(Op::Plain(1));
+    }
+}
+
+#[inline]
+fn pop(ops: &mut VecDeque<Op>, account: &mut Account) -> Option<Op> {
+    if let Some(Op::Plain(count)) = ops.front_mut()
+        && *count > 1
+    {
+        *count -= 1;
+        return Some(Op::Plain(1));
+    }
+    let op = ops.pop_front()?;
+    account.sub(op.bytes());
+    if ops.is_empty() && ops.capacity() > KEPT_CAPACITY {
+        ops.shrink_to(KEPT_CAPACITY);
+    }
+    Some(op)
 }
 
 #[cfg(test)]
@@ -259,9 +366,13 @@ mod tests {
 
     use super::*;
 
+    fn inflight() -> Inflight {
+        Inflight::new(Arc::new(Budget::new(0, 0)))
+    }
+
     #[test]
     fn runs_of_plain_requests_are_one_entry() {
-        let mut queue = Inflight::default();
+        let mut queue = inflight();
         queue.push_plain();
         queue.push_plain();
         queue.push(Op::Multi);
@@ -275,7 +386,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_not_awaited() {
-        let mut queue = Inflight::default();
+        let mut queue = inflight();
         assert!(queue.awaits_nothing());
         queue.push(Op::ReplySkip);
         queue.push(Op::ReplyOff);
@@ -284,20 +395,41 @@ mod tests {
         assert!(!queue.awaits_nothing());
     }
 
-    #[test]
-    fn what_commands_name_is_weighed_until_they_are_answered() {
-        let mut queue = Inflight::default();
-        queue.push_plain();
-        queue.push(Op::Settle(Box::new(Settle {
+    fn settle(ids: usize) -> Op {
+        Op::Settle(Box::new(Settle {
             key: b"key".as_slice().into(),
             group: b"g".as_slice().into(),
-            ids: vec![EntryId { ms: 1, seq: 1 }; 10],
+            ids: vec![EntryId { ms: 1, seq: 1 }; ids],
             how: How::Ack,
-        })));
-        assert_eq!(queue.bytes(), 4 + 10 * size_of::<EntryId>());
-        queue.pop().unwrap();
-        queue.pop().unwrap();
+        }))
+    }
+
+    #[test]
+    fn what_commands_name_is_weighed_until_they_are_answered() {
+        let mut queue = inflight();
+        queue.push_plain();
+        queue.push_plain();
+        let plain = queue.bytes();
+        queue.push(settle(1));
+        let one = queue.bytes() - plain;
+        queue.push(settle(10));
+        assert_eq!(queue.bytes(), plain + 2 * one + 9 * size_of::<EntryId>());
+        for _ in 0..4 {
+            queue.pop().unwrap();
+        }
         assert_eq!(queue.bytes(), 0);
+        queue.push_front(Op::Exec);
+        queue.queue(settle(10));
+        queue.queue(Op::Plain(1));
+        queue.queue(Op::Plain(1));
+        assert_eq!((queue.len(), queue.queue_len()), (1, 2));
+        queue.pop_queued().unwrap();
+        assert_eq!(queue.bytes(), 2 * plain);
+        assert_eq!(queue.take_queued().len(), 1);
+        assert_eq!(queue.bytes(), plain);
+        queue.queue(settle(3));
+        assert_eq!(queue.take_all().len(), 2);
+        assert_eq!((queue.bytes(), queue.len(), queue.queue_len()), (0, 0, 0));
     }
 
     #[test]

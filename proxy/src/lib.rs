@@ -7,6 +7,7 @@
 //! - [`chunk`]: bytes between a read and a write
 //! - [`request`]: commands, and what an XADD gets added
 //! - [`inflight`]: requests that wait for their replies
+//! - [`budget`]: the memory that they share
 //! - [`response`]: replies, and the messages in them
 //! - [`deliveries`]: messages that were delivered and are not settled
 //! - [`infer`]: which message an XADD without a context may belong to
@@ -15,6 +16,7 @@
 //! - [`metrics`], [`error`], [`socket`], [`tls`], [`upstream`], [`worker`]: what the others use
 
 pub mod app;
+pub mod budget;
 pub mod chunk;
 pub mod cli;
 pub mod config;

@@ -62,7 +62,6 @@ impl Acceptor {
 pub async fn serve(acceptor: Acceptor, listener: Arc<Listener>, worker: Rc<Worker>) {
     let drain = worker.shared.drain.clone();
     let mut started = std::pin::pin!(drain.started());
-    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -70,14 +69,11 @@ pub async fn serve(acceptor: Acceptor, listener: Arc<Listener>, worker: Rc<Worke
             accepted = acceptor.accept() => accepted,
         };
         match accepted {
-            Ok(client) => {
-                failing = false;
-                open(client, &listener, &worker);
-            }
+            Ok(client) => open(client, &listener, &worker),
             // The client was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
+                if listener.starved.begins() {
                     tracing::warn!(%error, "cannot accept connections; trying on");
                 }
                 worker.shared.metrics.error("proxy");
@@ -129,8 +125,8 @@ fn open(client: Socket, listener: &Arc<Listener>, worker: &Rc<Worker>) {
             Err(error) if is_gone(&error) => return,
             Err(error) => {
                 worker.shared.metrics.error("client");
-                if !listener.handshakes_fail.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "a client's TLS handshake failed; further failures are not logged until one succeeds");
+                if !listener.tls_fails.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, listen = %listener.address, "a client's TLS handshake failed; further failures are not logged until one succeeds");
                 }
                 return;
             }
@@ -183,7 +179,7 @@ async fn shake_hands(client: Socket, listener: &Listener) -> io::Result<Socket> 
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not go on"))
         .and_then(|accepted| accepted)
         .map_err(of_peer)?;
-    listener.handshakes_fail.store(false, Ordering::Relaxed);
+    listener.tls_fails.store(false, Ordering::Relaxed);
     Ok(client)
 }
 

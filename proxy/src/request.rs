@@ -13,10 +13,11 @@ pub mod xadd;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::budget::Account;
 use crate::chunk::Chunk;
 use crate::config::Deliver as DeliverRule;
 use crate::infer::{self, Order};
-use crate::inflight::{Inflight, Op, Reader};
+use crate::inflight::{FIXED_BYTES, Inflight, Op, Reader};
 use crate::response::entries::Shape;
 use crate::trace::span::Outcome;
 use crate::worker::{Listener, Worker};
@@ -32,10 +33,6 @@ const MAX_UNAUTHENTICATED_ARGUMENTS: usize = 10;
 /// Before a successful AUTH, Redis closes on a longer argument.
 const MAX_UNAUTHENTICATED_BULK: usize = 16_384;
 
-/// What commands that wait for their replies name (keys, groups, IDs) may take as much room as so many messages of the
-/// largest size: each of them may be as large, and a client need not read its replies.
-const MAX_PENDING_MESSAGES: usize = 4;
-
 /// `HELLO 3 AUTH user password`: a HELLO with fewer arguments holds no password.
 const HELLO_AUTH_ARGUMENTS: u32 = 5;
 
@@ -49,6 +46,10 @@ pub struct Context {
     pub connection: u64,
     /// Requests that wait for their replies.
     pub inflight: Inflight,
+    /// What is held on its way to the server.
+    pub held_up: Account,
+    /// What is held on its way to the client.
+    pub held_down: Account,
     /// Inference over this connection.
     pub inference: infer::Connection,
     /// Whether a reply has shown that the server takes commands from this connection.
@@ -152,7 +153,10 @@ impl Requests {
                             *consumed += end;
                         }
                         Head::Array {
-                            argc, name, cursor, ..
+                            argc,
+                            header_end,
+                            name,
+                            mut cursor,
                         } => {
                             let kind = Kind::of(name.of(buf));
                             cx.worker.counters.command(kind);
@@ -163,7 +167,22 @@ impl Requests {
                                 cx.worker.shared.metrics.skipped("unauthenticated");
                             }
                             if held {
-                                self.state = State::Holding(cursor);
+                                let begun = cursor;
+                                let at = *consumed;
+                                // Nearly always all of it is there.
+                                let whole = ARGUMENTS.with_borrow_mut(|args| {
+                                    args.clear();
+                                    cursor.walk(buf, |arg| args.push(arg))
+                                })?;
+                                let limit = cx.worker.shared.config.limits.max_message_bytes;
+                                if whole && cursor.pos <= limit {
+                                    ARGUMENTS.with_borrow(|args| {
+                                        self.held_command(kind, header_end, args, at, chunk, cx)
+                                    })?;
+                                    *consumed += cursor.pos;
+                                } else {
+                                    self.state = State::Holding(begun);
+                                }
                             } else {
                                 unread(kind, cx);
                                 self.plain_command(kind, argc, cx)?;
@@ -192,13 +211,12 @@ impl Requests {
                     let beyond = walked.pos.saturating_sub(buf.len());
                     if walked.pos > limit
                         || (beyond > MAX_UNAUTHENTICATED_BULK && !cx.may_be_long())
+                        || (!complete && !cx.held_up.covers(buf.len()))
                     {
                         self.too_large(buf, cx)?;
                     } else if complete {
                         self.state = State::Between;
-                        ARGUMENTS.with_borrow_mut(|args| {
-                            self.held_command(args, *consumed, chunk, cx)
-                        })?;
+                        self.resumed_command(*consumed, chunk, cx)?;
                         *consumed += walked.pos;
                     } else {
                         self.state = State::Holding(walked);
@@ -248,7 +266,10 @@ impl Requests {
     /// A command whose reply means something; dropped where there will be no reply.
     fn expect(&mut self, op: Op, cx: &mut Context) {
         match self.replies {
-            ReplyMode::On => cx.inflight.push(op),
+            ReplyMode::On => {
+                cx.inflight.push(op);
+                debug_assert!(cx.inflight.is_covered(), "more than was asked for");
+            }
             ReplyMode::Off => abandon(op, cx, &Outcome::Unknown),
             ReplyMode::SkipNext => {
                 self.replies = ReplyMode::On;
@@ -272,7 +293,7 @@ impl Requests {
         if kind.changes_state() && self.replies != ReplyMode::On {
             return Err(Raw("state_while_replies_off"));
         }
-        if kind.changes_state() && is_full(cx) {
+        if kind.changes_state() && is_full(cx, FIXED_BYTES) {
             return Err(Raw("pending_replies"));
         }
         // From Redis 7.2 on, a wrong password has no answer at all while there are replies to be sent before it.
@@ -333,7 +354,7 @@ impl Requests {
         if self.multi {
             return Err(Raw("client_reply_in_multi"));
         }
-        if is_full(cx) {
+        if is_full(cx, FIXED_BYTES) {
             return Err(Raw("pending_replies"));
         }
         if mode.eq_ignore_ascii_case(b"ON") {
@@ -364,6 +385,16 @@ impl Requests {
         Ok(())
     }
 
+    /// CLUSTER, of which CLUSTER SYNCSLOTS matters: between two nodes of a Cluster that move a slot (Valkey 9, Redis 8.4). What
+    /// follows is a stream of commands, as a replica gets it, that nobody answers; its messages are to arrive as they are.
+    fn cluster(&mut self, subcommand: &[u8], cx: &mut Context) -> Result<(), Raw> {
+        if subcommand.eq_ignore_ascii_case(b"SYNCSLOTS") {
+            return Err(Raw("replication"));
+        }
+        self.expect_plain(cx);
+        Ok(())
+    }
+
     /// An inline command is classified and followed, never rewritten.
     fn inline(&mut self, args: &[Vec<u8>], cx: &mut Context) -> Result<(), Raw> {
         let kind = Kind::of(args.first().map_or(&[][..], Vec::as_slice));
@@ -375,6 +406,9 @@ impl Requests {
         if kind == Kind::Client {
             let subcommand = args.get(1).map_or(&[][..], Vec::as_slice);
             return self.client(subcommand, args.get(2).map(Vec::as_slice), argc, cx);
+        }
+        if kind == Kind::Cluster {
+            return self.cluster(args.get(1).map_or(&[][..], Vec::as_slice), cx);
         }
         // The same parsers as for arrays, over the arguments laid end to end.
         let mut flat = Vec::new();
@@ -394,30 +428,43 @@ impl Requests {
         self.parsed_command(kind, &flat, &spans, cx)
     }
 
-    /// A command that was held, whole at `at` of the chunk. `args` are its arguments, or the last of them if it came in
-    /// pieces: then it is walked once more.
-    fn held_command(
+    /// A command that came in pieces, and is now whole at `at` of the chunk: it is walked once more, from its beginning.
+    fn resumed_command(
         &mut self,
-        args: &mut Vec<Span32>,
         at: usize,
         chunk: &mut Chunk<'_>,
         cx: &mut Context,
     ) -> Result<(), Raw> {
         let buf = chunk.bytes().get(at..).unwrap_or_default();
         let Head::Array {
-            argc,
             header_end,
             name,
             mut cursor,
+            ..
         } = scan::head(buf)?
         else {
             return Err(Raw("protocol"));
         };
-        if args.len() != argc as usize {
+        let kind = Kind::of(name.of(buf));
+        ARGUMENTS.with_borrow_mut(|args| {
             args.clear();
-            cursor.walk(buf, |arg| args.push(arg))?;
-        }
-        match Kind::of(name.of(buf)) {
+            cursor.walk(buf, |arg| args.push(arg))
+        })?;
+        ARGUMENTS.with_borrow(|args| self.held_command(kind, header_end, args, at, chunk, cx))
+    }
+
+    /// A command whose arguments mean something, whole at `at` of the chunk.
+    fn held_command(
+        &mut self,
+        kind: Kind,
+        header_end: usize,
+        args: &[Span32],
+        at: usize,
+        chunk: &mut Chunk<'_>,
+        cx: &mut Context,
+    ) -> Result<(), Raw> {
+        let buf = chunk.bytes().get(at..).unwrap_or_default();
+        match kind {
             Kind::Xadd => {
                 self.xadd(header_end, args, at, chunk, cx);
                 Ok(())
@@ -425,6 +472,10 @@ impl Requests {
             Kind::Client => {
                 let arg = |i: usize| args.get(i).map(|a| a.of(buf));
                 self.client(arg(1).unwrap_or_default(), arg(2), args.len(), cx)
+            }
+            Kind::Cluster => {
+                let subcommand = args.get(1).map(|a| a.of(buf));
+                self.cluster(subcommand.unwrap_or_default(), cx)
             }
             kind => self.parsed_command(kind, buf, args, cx),
         }
@@ -438,7 +489,7 @@ impl Requests {
         cx: &mut Context,
     ) -> Result<(), Raw> {
         let arg = |i: usize| args.get(i).map(|a| a.of(buf));
-        if is_full(cx) {
+        if is_full(cx, remembered(args)) {
             if kind == Kind::Select {
                 return Err(Raw("pending_replies"));
             }
@@ -503,12 +554,18 @@ fn refused_at_sight(buf: &[u8], cx: &Context) -> bool {
         && matches!(scan::number_line(buf, b'*'), Ok(Some((argc, _))) if long(argc))
 }
 
-/// Whether as many replies are awaited as may be: a further one may have no meaning, and where it must have one, the
-/// connection is not understood any more.
-fn is_full(cx: &Context) -> bool {
-    let limits = &cx.worker.shared.config.limits;
-    cx.inflight.len() >= limits.max_pending_replies
-        || cx.inflight.bytes() >= MAX_PENDING_MESSAGES * limits.max_message_bytes
+/// Whether as many replies are awaited as may be, or there is no room to remember as many `bytes` of a further command: it
+/// may have no meaning then, and where it must have one, the connection is not understood any more.
+fn is_full(cx: &mut Context, bytes: usize) -> bool {
+    cx.inflight.len() >= cx.worker.shared.config.limits.max_pending_replies
+        || !cx.inflight.fits(bytes)
+}
+
+/// The most that a read, a claim or a settlement is remembered by: what it names, and an ID or a key for each argument.
+fn remembered(args: &[Span32]) -> usize {
+    let length = |arg: &Span32| arg.end.saturating_sub(arg.start) as usize;
+    let names = args.iter().map(length).sum::<usize>();
+    names + size_of_val(args) * 2 + FIXED_BYTES
 }
 
 /// A read whose reply will not be read ends what inference knows, as any read does.

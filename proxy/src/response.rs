@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::chunk::Chunk;
 use crate::infer::Latest;
-use crate::inflight::{Again, Deliver, Inflight, Op, Reader};
+use crate::inflight::{Again, Deliver, Op, Reader};
 use crate::request::scan::number_line;
 use crate::request::{Context, Raw, abandon};
 use crate::trace::span::{EntryId, Outcome};
@@ -63,12 +63,10 @@ enum Stage {
     Rest(Box<Deliver>),
 }
 
-/// MULTI was answered with OK.
+/// MULTI was answered with OK. What was queued is in [`Inflight`](crate::inflight::Inflight).
 #[derive(Debug, Default)]
 struct Transaction {
-    /// What was queued.
-    queued: Inflight,
-    /// How many commands that is.
+    /// How many commands were queued.
     commands: u64,
     /// Within EXEC's reply: elements still to come.
     left: Option<u64>,
@@ -157,7 +155,8 @@ impl Replies {
                 Stage::Entry(mut deliver, mut walk) => {
                     let limit = cx.worker.shared.config.limits.max_message_bytes;
                     let whole = self.hold(buf)?;
-                    if self.held > limit {
+                    let fits = whole || cx.held_down.covers(buf.len() + deliver.key_bytes());
+                    if self.held > limit || !fits {
                         cx.worker.shared.metrics.extracted("too_large").inc();
                         deliver.messages += 1;
                         *consumed += std::mem::take(&mut self.held);
@@ -222,7 +221,7 @@ impl Replies {
                 return Ok(Begin::Passed(0));
             }
             *left -= 1;
-            let op = transaction.queued.pop().unwrap_or(Op::Plain(1));
+            let op = cx.inflight.pop_queued().unwrap_or(Op::Plain(1));
             return self.begin_reply(op, buf, cx);
         }
         match self.unasked(buf, cx)? {
@@ -250,10 +249,10 @@ impl Replies {
                     let limit = cx.worker.shared.config.limits.max_pending_replies;
                     transaction.commands += 1;
                     match op {
-                        Op::Plain(_) => transaction.queued.push_plain(),
-                        op if transaction.queued.len() < limit => transaction.queued.push(op),
+                        Op::Plain(_) => cx.inflight.queue(op),
+                        op if cx.inflight.queue_len() < limit => cx.inflight.queue(op),
                         Op::Send(_) | Op::Count(_) | Op::Deliver(_) | Op::Settle(_) => {
-                            transaction.queued.push_plain();
+                            cx.inflight.queue(Op::Plain(1));
                             abandon(op, cx, &Outcome::Unknown);
                         }
                         _ => return Err(Raw("pending_replies")),
@@ -371,8 +370,8 @@ impl Replies {
 
     /// The transaction came to nothing.
     fn end_transaction(&mut self, cx: &mut Context) {
-        if let Some(mut transaction) = self.transaction.take() {
-            for op in transaction.queued.drain() {
+        if self.transaction.take().is_some() {
+            for op in cx.inflight.take_queued() {
                 abandon(op, cx, &Outcome::NotSent);
             }
         }
@@ -413,7 +412,8 @@ impl Replies {
                 };
                 cx.worker.finish(send.span);
             }
-            Op::Count(stream) if bulk_id(reply).is_some() => stream.sent.inc(),
+            // An id, and no nil.
+            Op::Count(stream) if matches!(reply, [b'$', b'0'..=b'9', ..]) => stream.sent.inc(),
             Op::Settle(settle) if error.is_none() => settled(&settle, reply, cx),
             Op::Settle(settle) => refused_settlement(&settle, cx),
             Op::Auth => cx.authenticated |= error.is_none(),
@@ -523,12 +523,22 @@ impl Replies {
         matches!(self.stage, Stage::Between) && elements.is_none_or(|left| left == 0)
     }
 
-    /// Number of queued commands of an open transaction that mean something.
+    /// Whether messages may come that no command asks for.
     #[must_use]
-    pub fn queued(&self) -> usize {
-        self.transaction
-            .as_ref()
-            .map_or(0, |transaction| transaction.queued.len())
+    pub fn is_subscribed(&self) -> bool {
+        self.subscriptions.any()
+    }
+
+    /// Bytes that are held apart from what was read and not understood: the key of the stream whose entries come.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        match &self.stage {
+            Stage::Walk(deliver, _)
+            | Stage::Entry(deliver, _)
+            | Stage::Aside(deliver, _)
+            | Stage::Rest(deliver) => deliver.key_bytes(),
+            _ => 0,
+        }
     }
 
     /// The connection ends, or becomes a raw relay: what is under way has no answer any more.
@@ -543,13 +553,8 @@ impl Replies {
             }
             _ => {}
         }
-        let mut queued = self
-            .transaction
-            .take()
-            .map(|transaction| transaction.queued)
-            .unwrap_or_default();
-        let mut waiting = std::mem::take(&mut cx.inflight);
-        for op in queued.drain().chain(waiting.drain()) {
+        self.transaction = None;
+        for op in cx.inflight.take_all() {
             // A settlement without an answer settles nothing.
             if !matches!(op, Op::Settle(_)) {
                 abandon(op, cx, &Outcome::Unknown);
@@ -616,7 +621,8 @@ impl Replies {
         let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
         match walk.step(buf)? {
             Step::More => {
-                if buf.len() > cx.worker.shared.config.limits.max_message_bytes {
+                let limit = cx.worker.shared.config.limits.max_message_bytes;
+                if buf.len() > limit || !cx.held_down.covers(buf.len()) {
                     // A key as long as that: the reply passes unread.
                     self.skim.start_many(walk.remaining());
                     self.stage = Stage::Rest(deliver);

@@ -64,6 +64,12 @@ pub struct Start {
 }
 
 impl Stream {
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.name.len()
+    }
+
     /// Begins a span under `parent`, or a new trace, and decides whether it is sampled.
     #[must_use]
     pub fn start(&self, parent: Option<&SpanContext>) -> Start {

@@ -16,12 +16,13 @@ pub mod server;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use arc_swap::ArcSwap;
 use tars_sidecar::drain::Drain;
 use tars_sidecar::readiness::Readiness;
 
+use crate::budget::Account;
 use crate::chunk::Chunk;
 use crate::config::{Address, Config, InferParent};
 use crate::deliveries::Deliveries;
@@ -32,7 +33,7 @@ use crate::response::Replies;
 use crate::trace::export::{Settings, SpanQueue};
 use crate::trace::span::{Endpoint, Span};
 use crate::upstream::Upstream;
-use crate::worker::{Listener, Shared, Worker};
+use crate::worker::{Listener, Shared, Worker, budgets};
 
 /// Some moment in 2026, Unix time in nanoseconds.
 pub const NOW: u64 = 1_790_000_000_000_000_000;
@@ -62,6 +63,7 @@ impl World {
         let gauge = metrics.upstream_up(&name);
         let upstream = Upstream::new(0, server, None, name, Readiness::new(), gauge);
         upstream.set_open(true);
+        let [held, pending] = budgets(&config.limits);
         let shared = Shared {
             deliveries: Deliveries::new(
                 config.limits.max_deliveries,
@@ -70,8 +72,11 @@ impl World {
             ),
             rules: Arc::new(ArcSwap::new(config.rules.clone())),
             metrics,
+            held,
+            pending,
             spans: Arc::new(SpanQueue::new(&Settings::default())),
             drain: Drain::new(),
+            overdue: AtomicBool::new(false),
             room: AtomicUsize::new(config.limits.max_connections),
             config,
         };
@@ -88,7 +93,9 @@ impl World {
                 inference: Default::default(),
                 upstream: Arc::new(upstream),
                 tls: None,
-                handshakes_fail: Default::default(),
+                tls_fails: Default::default(),
+                address: String::new(),
+                starved: Default::default(),
             }),
         }
     }
@@ -99,7 +106,9 @@ impl World {
             worker: self.worker.clone(),
             listener: self.listener.clone(),
             connection: self.worker.next_connection(),
-            inflight: Inflight::default(),
+            inflight: Inflight::new(self.worker.shared.pending.clone()),
+            held_up: Account::of(self.worker.shared.held.clone()),
+            held_down: Account::of(self.worker.shared.held.clone()),
             inference: Default::default(),
             authenticated: false,
             database: 0,
@@ -211,6 +220,7 @@ impl Link {
             }
         });
         self.up.raw = is_raw;
+        self.cx.held_up.set(self.up.tail.len());
         written
     }
 
@@ -229,6 +239,8 @@ impl Link {
             }
         });
         self.up.raw |= self.raw.is_some();
+        let held = self.down.tail.len() + self.replies.held();
+        self.cx.held_down.set(held);
         let listener = self.cx.listener.clone();
         for latest in self.replies.reached_client() {
             self.cx

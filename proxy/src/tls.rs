@@ -151,6 +151,14 @@ pub fn check(config: &Config) -> Vec<FileError> {
     wrong
 }
 
+/// What may be wrong with them before long, or is already, without being an error.
+#[must_use]
+pub fn doubts(config: &Config) -> Vec<String> {
+    let mut doubts: Vec<String> = config.listeners.iter().flat_map(files::doubts).collect();
+    doubts.dedup();
+    doubts
+}
+
 /// TLS to a listener's server; none if it is reached without.
 ///
 /// # Errors

@@ -9,13 +9,15 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use tars_sidecar::readiness::Readiness;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{sleep, timeout};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::config::Address;
+use crate::error::Outbreak;
 use crate::socket::Socket;
 use crate::tls::{self, Connector};
 
-/// How often a server that is up, and that no connection leads to, is tried.
+/// How often a server that is up, and that has said nothing to a client meanwhile, is tried.
 const CHECK_UP: Duration = Duration::from_secs(5);
 /// How often a server that is down is tried.
 const CHECK_DOWN: Duration = Duration::from_millis(250);
@@ -45,7 +47,13 @@ pub struct Upstream {
     open: AtomicBool,
     /// Whether an outage has been logged.
     logged: AtomicBool,
+    /// No connection can be opened for want of something on this side.
+    starved: Outbreak,
     connections: AtomicUsize,
+    /// Whether it has said something to a client since the last look.
+    heard: AtomicBool,
+    /// A client found it gone: it is looked at from now on until it is back.
+    missed: Notify,
 }
 
 /// Counts a connection to a server while it lives.
@@ -84,7 +92,10 @@ impl Upstream {
             useless: AtomicBool::new(false),
             open: AtomicBool::new(false),
             logged: AtomicBool::new(false),
+            starved: Outbreak::default(),
             connections: AtomicUsize::new(0),
+            heard: AtomicBool::new(false),
+            missed: Notify::new(),
         }
     }
 
@@ -104,6 +115,15 @@ impl Upstream {
     /// The server showed whether it takes commands without AUTH.
     pub fn set_open(&self, open: bool) {
         self.open.store(open, Ordering::Relaxed);
+    }
+
+    /// The server said something to a client.
+    #[inline]
+    pub fn heard(&self) {
+        // Looked at first: a line of memory that all threads write is passed between their processors.
+        if !self.heard.load(Ordering::Relaxed) {
+            self.heard.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Opens a connection for a client.
@@ -126,8 +146,13 @@ impl Upstream {
             }
             Err(error) => {
                 if is_ours(&error) {
-                    tracing::warn!(upstream = %self.name, %error, "no connection to the server can be opened from here");
+                    if self.starved.begins() {
+                        tracing::warn!(upstream = %self.name, %error, "no connection to the server can be opened from here; its clients' connections are closed until one can");
+                    }
                 } else {
+                    if self.up.load(Ordering::Relaxed) {
+                        self.missed.notify_one();
+                    }
                     self.lost(&error);
                 }
                 Err(error)
@@ -173,33 +198,62 @@ impl Upstream {
         self.gauge.set(0);
         self.readiness
             .set(self.condition.clone(), Err(error.to_string()));
-        if !self.logged.swap(true, Ordering::Relaxed) {
-            tracing::warn!(upstream = %self.name, %error, "server cannot be reached; its clients' connections are closed until it can");
+        if self.logged.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        match error.kind() {
+            io::ErrorKind::TimedOut | io::ErrorKind::ResourceBusy => {
+                tracing::warn!(upstream = %self.name, %error, "server does not serve; its clients wait, or are told so by it, until it does");
+            }
+            _ => {
+                tracing::warn!(upstream = %self.name, %error, "server cannot be reached; its clients' connections are closed until it can");
+            }
         }
     }
 
-    /// Follows the server for as long as the process runs: readiness must not wait for a client. A server that clients
-    /// are connected to is known to be there, and is left alone.
+    /// Follows the server for as long as the process runs: readiness must not wait for a client. A server that has just said
+    /// something to a client is left alone.
     pub async fn watch(&self) {
         loop {
-            if self.connections.load(Ordering::Relaxed) == 0 || !self.up.load(Ordering::Relaxed) {
-                match self.check().await {
-                    Ok(()) => self.reached(),
-                    Err(error) => self.lost(&error),
-                }
+            let heard = self.heard.swap(false, Ordering::Relaxed);
+            let has_clients = self.connections.load(Ordering::Relaxed) > 0;
+            let checked = match self.up.load(Ordering::Relaxed) && has_clients {
+                true if heard => Ok(()),
+                // With TLS, a server logs a connection without a handshake as an error.
+                true if self.tls.is_none() => self.glance().await,
+                _ => self.check().await,
+            };
+            match checked {
+                Ok(()) => self.reached(),
+                Err(error) => self.lost(&error),
             }
-            sleep(if self.up.load(Ordering::Relaxed) {
+            let pause = if self.up.load(Ordering::Relaxed) {
                 CHECK_UP
             } else {
                 CHECK_DOWN
-            })
-            .await;
+            };
+            // Either ends the pause.
+            let _ = timeout(pause, self.missed.notified()).await;
         }
     }
 
-    /// Connects; and the first time after an outage asks whether commands are taken without AUTH. Later a connection is
-    /// enough: what is known is corrected by the answers that clients get, and no needless command shows up in MONITOR. With
-    /// TLS it is not: what a server has against our certificate it says after the handshake.
+    /// Whether the server still looks at its connections: it closes one whose client has nothing to say. No command is
+    /// sent, so that clients see none in MONITOR.
+    async fn glance(&self) -> io::Result<()> {
+        let seen = async {
+            let mut socket = self.dial_plain().await?;
+            poll_fn(|cx| socket.poll_shutdown(cx)).await?;
+            let mut answer = [0; 64];
+            poll_fn(|cx| socket.poll_read(cx, &mut answer)).await?;
+            Ok(())
+        };
+        let seen = within(CHECK_TIMEOUT, NO_CLOSE, seen).await;
+        self.useless.store(seen.is_err(), Ordering::Relaxed);
+        seen
+    }
+
+    /// Connects and sends PING: that a connection can be made says little. The kernel makes it for a server that is frozen,
+    /// and a balancer for one that is gone; with TLS, a server says after the handshake what it has against our certificate.
     async fn check(&self) -> io::Result<()> {
         let socket = within(CHECK_TIMEOUT, NO_CONNECTION, self.dial_plain()).await;
         let socket = match socket {
@@ -210,7 +264,6 @@ impl Upstream {
             }
         };
         let used = match (&self.tls, socket) {
-            (None, _) if self.up.load(Ordering::Relaxed) => Ok(()),
             (Some(tls), Socket::Tcp(stream)) => self.check_tls(tls, stream).await,
             (_, socket) => self.check_plain(socket).await,
         };
@@ -260,6 +313,11 @@ impl Upstream {
                 self.set_open(true);
                 Ok(())
             }
+            // It takes connections, and commands only once it has read its data.
+            [b'-', b'L', b'O', b'A', b'D', b'I', b'N', b'G', b' ', ..] => Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "the server is loading its data",
+            )),
             [b'-', ..] => {
                 self.set_open(false);
                 Ok(())
@@ -297,6 +355,7 @@ impl Upstream {
 const NO_CONNECTION: &str = "no connection";
 const NO_HANDSHAKE: &str = "no answer to the TLS handshake";
 const NO_ANSWER: &str = "no answer to PING";
+const NO_CLOSE: &str = "no sign of life";
 
 /// What is not done in time has failed.
 async fn within<T>(

@@ -1,8 +1,9 @@
 //! What all connections of one data thread share.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,16 +11,52 @@ use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 use tars_sidecar::drain::Drain;
 
-use crate::config::{Config, InferParent, Rules};
+use crate::budget::Budget;
+use crate::config::{Config, InferParent, Limits, Rules};
+use crate::connection::READ_BYTES;
 use crate::deliveries::Deliveries;
+use crate::error::Outbreak;
 use crate::infer;
 use crate::metrics::{Batched, Metrics};
-use crate::request::command::Kind;
+use crate::request::command::{Family, Kind};
 use crate::streams::Streams;
 use crate::tls::Acceptor;
 use crate::trace::export::SpanQueue;
 use crate::trace::span::{Endpoint, Span};
 use crate::upstream::Upstream;
+
+/// So often a connection is polled until what was counted is shown, on a thread that never sleeps.
+const FLUSH_EVERY: u32 = 64;
+
+thread_local! {
+    /// This thread's, if it is a data thread.
+    static CURRENT: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
+}
+
+/// Called by the runtime before the thread sleeps.
+pub fn before_sleep() {
+    CURRENT.with_borrow(|worker| {
+        if let Some(worker) = worker
+            && worker.polls.get() > 0
+        {
+            worker.flush();
+        }
+    });
+}
+
+/// Finished spans that a thread keeps while it is busy. One read may add some thousands.
+const MANY_SPANS: usize = 512;
+
+/// What a connection may use to remember commands by, without asking: a short pipeline of messages.
+pub const FREE_PENDING: usize = 16 * 1024;
+
+/// Memory for messages that are held, and for commands that wait. What one read brings is free.
+#[must_use]
+pub fn budgets(limits: &Limits) -> [Arc<Budget>; 2] {
+    let held = Budget::new(limits.held_bytes(), READ_BYTES);
+    let pending = Budget::new(limits.pending_bytes(), FREE_PENDING);
+    [held, pending].map(Arc::new)
+}
 
 /// What the whole process shares.
 pub struct Shared {
@@ -31,16 +68,24 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// What is delivered and not settled.
     pub deliveries: Deliveries,
+    /// For messages that are held until they are whole, or until there is room for them.
+    pub held: Arc<Budget>,
+    /// For what commands are remembered by until they are answered.
+    pub pending: Arc<Budget>,
     /// Where finished spans go.
     pub spans: Arc<SpanQueue>,
     /// The end of the process.
     pub drain: Drain,
+    /// The time for that is over: only replies under way are still waited for.
+    pub overdue: AtomicBool,
     /// Client connections that may still be opened.
     pub room: AtomicUsize,
 }
 
 /// A place where clients connect, and what stands behind it.
 pub struct Listener {
+    /// Where that is, as it was configured.
+    pub address: String,
     /// What spans say of it.
     pub endpoint: Arc<Endpoint>,
     /// Whether parents are inferred.
@@ -51,8 +96,22 @@ pub struct Listener {
     pub upstream: Arc<Upstream>,
     /// TLS from its clients.
     pub tls: Option<Acceptor>,
-    /// Whether the latest TLS handshake of a client failed, and was logged.
-    pub handshakes_fail: AtomicBool,
+    /// Whether the latest TLS handshake of a client failed, and was logged; without TLS, whether one was begun.
+    pub tls_fails: AtomicBool,
+    /// Nobody can be accepted for want of something on this side.
+    pub starved: Outbreak,
+}
+
+impl Listener {
+    /// A client has begun a TLS handshake, and there is no TLS here. Its bytes pass as they are, to a server that may have it.
+    pub fn hears_tls(&self) {
+        if !self.tls_fails.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                listen = %self.address,
+                "a client speaks TLS to a listener without it, and is answered only if the server speaks it; give tls_cert and tls_key, or let the client use redis://; further ones are not logged"
+            );
+        }
+    }
 }
 
 /// The connections of a thread, to be woken when the proxy drains.
@@ -73,6 +132,8 @@ pub struct Worker {
     finished: RefCell<Vec<Span>>,
     wakers: RefCell<Wakers>,
     next_connection: Cell<u64>,
+    /// Of connections, since the last [`flush`](Self::flush).
+    polls: Cell<u32>,
 }
 
 impl Worker {
@@ -85,8 +146,17 @@ impl Worker {
             finished: RefCell::default(),
             wakers: RefCell::default(),
             next_connection: Cell::new((number as u64) << 48),
+            polls: Cell::new(0),
             shared,
         }
+    }
+
+    /// A data thread's own, which is flushed [before it sleeps](before_sleep).
+    #[must_use]
+    pub fn of_this_thread(shared: Arc<Shared>, number: usize) -> Rc<Self> {
+        let worker = Rc::new(Self::new(shared, number));
+        CURRENT.set(Some(worker.clone()));
+        worker
     }
 
     /// A number that no other connection of this process has.
@@ -106,9 +176,20 @@ impl Worker {
         self.finished.borrow_mut()
     }
 
-    /// Hands over what was finished and counted since the last time.
+    /// A connection was polled: what it finished and counted is handed over before the thread sleeps, and, where it never does,
+    /// every [`FLUSH_EVERY`] polls.
     #[inline]
+    pub fn polled(&self) {
+        let polls = self.polls.get() + 1;
+        self.polls.set(polls);
+        if polls >= FLUSH_EVERY {
+            self.flush();
+        }
+    }
+
+    /// Hands over what was finished and counted since the last time.
     pub fn flush(&self) {
+        self.polls.set(0);
         let mut finished = self.finished.borrow_mut();
         if !finished.is_empty() {
             self.shared.spans.push_all(&mut finished);
@@ -116,11 +197,25 @@ impl Worker {
         self.counters.flush();
     }
 
+    /// Hands over what was finished, if that is much: a connection that is always readable is read many times in a row.
+    #[inline]
+    pub fn flush_many(&self) {
+        if self.finished.borrow().len() >= MANY_SPANS {
+            self.flush();
+        }
+    }
+
     /// Whether the proxy has been told to stop.
     #[inline]
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.shared.drain.is_draining()
+    }
+
+    /// Whether the time that connections had to come to rest is over.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        self.shared.overdue.load(Ordering::Relaxed)
     }
 
     /// Registers a connection to be woken by [`wake_all`](Self::wake_all).
@@ -167,8 +262,8 @@ pub fn now() -> u64 {
 
 /// Counters of the byte path, resolved once and shown once a read.
 pub struct Counters {
-    families: Vec<(&'static str, Batched)>,
-    other: Batched,
+    /// By [`Family`].
+    families: [Batched; Family::LABELS.len()],
     /// Contexts injected: none was there.
     pub injected_new: Batched,
     /// Contexts injected in the place of an invalid one.
@@ -188,28 +283,8 @@ pub struct Counters {
 impl Counters {
     fn new(metrics: &Metrics) -> Self {
         let batched = |counter: IntCounter| Batched::new(counter);
-        let families = [
-            Kind::Xadd,
-            Kind::Xread,
-            Kind::Xreadgroup,
-            Kind::Xclaim,
-            Kind::Xautoclaim,
-            Kind::Xrange,
-            Kind::Xack,
-            Kind::Xackdel,
-            Kind::Xnack,
-            Kind::Multi,
-            Kind::Subscribe(crate::request::command::Channels::Plain),
-            Kind::Hello,
-            Kind::Monitor,
-            Kind::Replication,
-        ];
         Self {
-            families: families
-                .iter()
-                .map(|kind| (kind.family(), batched(metrics.commands(kind.family()))))
-                .collect(),
-            other: batched(metrics.commands(Kind::Other.family())),
+            families: Family::LABELS.map(|label| batched(metrics.commands(label))),
             injected_new: batched(metrics.injected("new")),
             injected_replaced: batched(metrics.injected("replaced")),
             injected_envelope: batched(metrics.injected("envelope")),
@@ -226,22 +301,12 @@ impl Counters {
     /// Counts a command.
     #[inline]
     pub fn command(&self, kind: Kind) {
-        if kind == Kind::Other {
-            self.other.inc();
-        } else if let Some((_, counter)) = self
-            .families
-            .iter()
-            .find(|(family, _)| *family == kind.family())
-        {
+        if let Some(counter) = self.families.get(kind.family() as usize) {
             counter.inc();
         }
     }
 
     fn flush(&self) {
-        self.other.flush();
-        for (_, counter) in &self.families {
-            counter.flush();
-        }
         for counter in [
             &self.injected_new,
             &self.injected_replaced,
@@ -251,9 +316,9 @@ impl Counters {
         ] {
             counter.flush();
         }
-        for counter in self
-            .extracted
-            .iter()
+        let families = self.families.iter();
+        for counter in families
+            .chain(&self.extracted)
             .chain(self.inferences.iter().flatten())
         {
             counter.flush();

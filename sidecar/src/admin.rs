@@ -13,6 +13,7 @@
 
 mod local;
 mod serve;
+mod stall;
 #[cfg(test)]
 mod tests;
 

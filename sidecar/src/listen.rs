@@ -31,7 +31,7 @@ pub enum BindError {
     NotLocal(Address),
     /// Something else has that path.
     #[error(
-        "cannot listen on {0}: there is a file of that name which is not a socket; it stays as it is"
+        "cannot listen on {0}: there is a file of that name which is not a socket; it stays as it is: move it away, or give another path"
     )]
     NotASocket(Address),
     /// The folder of a unix socket.
@@ -99,6 +99,28 @@ impl Listener {
                 _ => BindError::Other(address, error),
             }
         })
+    }
+
+    /// Whether `address` can be listened on, as far as that is known without doing it. Who is there now may be who is to be replaced.
+    ///
+    /// # Errors
+    /// When a Unix socket cannot be where it is meant to be.
+    pub fn check(address: &Address) -> Result<(), BindError> {
+        let Address::Unix(path) = address else {
+            return Ok(());
+        };
+        if let Some(folder) = path.parent()
+            && !folder.as_os_str().is_empty()
+            && !folder.is_dir()
+        {
+            return Err(BindError::NoFolder(address.clone(), folder.into()));
+        }
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                Err(BindError::NotASocket(address.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where it listens, with the port that was found when 0 was asked for.

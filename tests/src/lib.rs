@@ -2,9 +2,10 @@
 //!
 //! In the order a test meets them: [`server`] (Redis and Valkey), [`otlp`] (a receiver of spans inside the test) or [`jaeger`]
 //! (the real one), [`proxy`] (the binary under test), [`resp`] (a client that sees bytes), [`stage`] (all of these together),
-//! [`ways`] (a stage with several proxies), [`dialogue`] and [`family`] (the same bytes over all of these; [`mask`]: what may differ). [`scripted`] is a server that
-//! says what it is told to, [`parrot`] one that its client tells, [`chopper`] one that says it in pieces. Below them: [`process`], [`port`], [`parts`], [`address`],
-//! [`http`], [`tls`], [`wait`].
+//! [`ways`] (a stage with several proxies), [`dialogue`] and [`family`] (the same bytes over all of these; [`mask`]: what may
+//! differ). [`scripted`] is a server that says what it is told to, [`parrot`] one that its client tells, [`liar`] one that lies
+//! to some and is honest to others, [`chopper`] one that speaks in pieces. [`clients`] are programs that use real client
+//! libraries. Below them: [`process`], [`port`], [`parts`], [`address`], [`http`], [`tls`], [`wait`].
 //!
 //! Everything is synchronous, and whatever serves runs outside the test's own thread, so that it is used alike from a plain
 //! `#[test]` and from an async one. Whatever a test starts ends with the value that stands for it, and with the test process.
@@ -13,10 +14,12 @@
 
 pub mod address;
 pub mod chopper;
+pub mod clients;
 pub mod dialogue;
 pub mod family;
 pub mod http;
 pub mod jaeger;
+pub mod liar;
 pub mod mask;
 pub mod otlp;
 pub mod parrot;

@@ -64,6 +64,43 @@ pub fn in_path(variable: &str, pinned: &str, file: &str) -> PathBuf {
     })
 }
 
+/// The folder in the cache of the part `part` that was installed from the lock file `lock`: NAME-HASH.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn locked(part: &str, name: &str, lock: &Path) -> PathBuf {
+    let sum = Command::new("sha256sum").arg(lock).output().unwrap();
+    hashed(part, name, &sum.stdout)
+}
+
+/// The folder in the cache of the part `part` that was built from all files of `sources`: NAME-HASH.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn built(part: &str, name: &str, sources: &Path) -> PathBuf {
+    // As `built_from` in `scripts/setup`.
+    let sum = Command::new("sh")
+        .arg("-c")
+        .arg(r#"find "$1" -type f -print0 | LC_ALL=C sort -z | xargs -0 cat | sha256sum"#)
+        .args(["sh".as_ref(), sources.as_os_str()])
+        .output()
+        .unwrap();
+    hashed(part, name, &sum.stdout)
+}
+
+fn hashed(part: &str, name: &str, sum: &[u8]) -> PathBuf {
+    let sum = String::from_utf8_lossy(sum);
+    let path = cache().join(format!("{name}-{}", sum.get(..12).unwrap_or_default()));
+    assert!(
+        path.is_dir(),
+        "{} is missing: run `scripts/setup {part}`",
+        path.display()
+    );
+    path
+}
+
 fn from_environment(variable: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env::var_os(variable)?);
     assert!(

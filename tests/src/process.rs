@@ -1,6 +1,7 @@
 //! A program started by a test: what it printed, signals to it, and its certain end.
 
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::fs::{DirEntry, File};
 use std::io;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
@@ -9,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 pub use rustix::process::Signal;
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, kill_process, prlimit};
 use tempfile::TempDir;
 
 use crate::wait;
@@ -21,6 +22,15 @@ pub struct Process {
     child: Child,
     // What it prints goes to files: nothing has to be read for it to go on, and all is there once it has ended.
     printed: TempDir,
+}
+
+/// Resident memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Now.
+    pub now: usize,
+    /// At most.
+    pub peak: usize,
 }
 
 impl Process {
@@ -68,6 +78,63 @@ impl Process {
     #[must_use]
     pub fn stderr(&self) -> String {
         self.read("stderr")
+    }
+
+    /// Bytes of memory that it has now, and the most it has had since [`Self::forget_peak`].
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[track_caller]
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let path = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let bytes = |name: &str| -> Option<usize> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(line.trim().strip_suffix(" kB")?.parse::<usize>().ok()? << 10)
+        };
+        let both = bytes("VmRSS:").zip(bytes("VmHWM:"));
+        let (now, peak) =
+            both.unwrap_or_else(|| panic!("{} has no memory: it has ended", self.name));
+        Memory { now, peak }
+    }
+
+    /// The peak of its memory is what it has now.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn forget_peak(&self) {
+        // "5" resets the peak resident set size: proc(5).
+        std::fs::write(format!("/proc/{}/clear_refs", self.id()), "5").unwrap();
+    }
+
+    /// From now on it can open as many descriptors more, as long as it closes none.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn limit_descriptors(&self, more: usize) {
+        let folder = std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap();
+        let number = |entry: io::Result<DirEntry>| -> Option<u64> {
+            entry.ok()?.file_name().to_str()?.parse().ok()
+        };
+        let used: BTreeSet<u64> = folder.filter_map(number).collect();
+        // The lowest numbers that are free come next, and the limit is one of numbers.
+        let mut free = (0..).filter(|number| !used.contains(number));
+        let limit = free.nth(more).unwrap();
+        self.set_descriptor_limit(limit);
+    }
+
+    /// The limit of its descriptors, below what it was started with.
+    ///
+    /// # Panics
+    /// When it has ended, or the limit is beyond that.
+    pub fn set_descriptor_limit(&self, limit: u64) {
+        let id = Some(Pid::from_child(&self.child));
+        let limit = Rlimit {
+            current: Some(limit),
+            maximum: getrlimit(Resource::Nofile).maximum,
+        };
+        prlimit(id, Resource::Nofile, limit).unwrap();
     }
 
     fn read(&self, file: &str) -> String {
@@ -146,10 +213,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let printed = self.stderr();
-            let tail: Vec<&str> = printed.lines().rev().take(40).collect();
-            for line in tail.iter().rev() {
-                eprintln!("[{}] {line}", self.name);
+            // Redis logs to its standard output.
+            for printed in [self.stdout(), self.stderr()] {
+                let tail: Vec<&str> = printed.lines().rev().take(40).collect();
+                for line in tail.iter().rev() {
+                    eprintln!("[{}] {line}", self.name);
+                }
             }
         }
     }
@@ -211,6 +280,22 @@ mod tests {
         let id = process.id();
         drop(process);
         assert!(!Path::new(&format!("/proc/{id}")).exists());
+    }
+
+    #[test]
+    fn the_peak_of_its_memory_is_seen_and_forgotten() {
+        // A shell variable of 8 MiB, and then none.
+        let mut process = shell(
+            "x=$(head -c 8388608 /dev/zero | tr '\\0' x); x=; echo up; read line </dev/zero; :",
+        );
+        wait_for_up(&mut process);
+        let before = process.memory();
+        assert!(
+            before.peak > 8 << 20 && before.now <= before.peak,
+            "{before:?}"
+        );
+        process.forget_peak();
+        assert!(process.memory().peak < before.peak);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The binary under test, started as an operator would start it.
 
 use std::env;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 use crate::address::Address;
 use crate::http::{self, Response};
 use crate::port::Port;
-use crate::process::{Process, Signal};
+use crate::process::{Memory, Process, Signal};
 use crate::resp::Client;
 use crate::server::{Server, redis_connection};
 use crate::wait::{self, PATIENCE};
@@ -26,20 +27,38 @@ use metrics::Metrics;
 pub struct Builder {
     upstream: String,
     listen: Option<Address>,
+    listeners: Vec<(Address, String)>,
     config: Option<String>,
     args: Vec<String>,
     env: Vec<(String, String)>,
-    inherited: Option<OwnedFd>,
+    inherited: Vec<OwnedFd>,
+    descriptors: Option<u32>,
 }
 
 impl Builder {
-    /// Hands it a listening socket, as systemd does: descriptor 3, `LISTEN_FDS=1`. It listens there, if that is its address.
+    /// It can open as many descriptors and no more (`ulimit -n`).
+    #[must_use]
+    pub fn descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
+    /// Hands it a listening socket, as systemd does: descriptors from 3 on, `LISTEN_FDS` their number. It listens there, if that is an
+    /// address of its own. Two at most.
     ///
     /// # Panics
     /// When this process has no descriptor left.
     #[must_use]
     pub fn inherit(mut self, socket: impl AsFd) -> Self {
-        self.inherited = Some(socket.as_fd().try_clone_to_owned().unwrap());
+        self.inherited
+            .push(socket.as_fd().try_clone_to_owned().unwrap());
+        self
+    }
+
+    /// Listens there too, each listener with its server.
+    #[must_use]
+    pub fn listener(mut self, listen: Address, upstream: &str) -> Self {
+        self.listeners.push((listen, upstream.to_owned()));
         self
     }
 
@@ -129,21 +148,30 @@ impl Builder {
         let address = self
             .listen
             .unwrap_or_else(|| Address::Tcp(listen_port.addr()));
-        let mut args = vec![
-            "--listen".into(),
-            address.to_string(),
-            "--upstream".into(),
-            self.upstream,
-        ];
-        args.extend(["--admin".into(), admin_port.addr()]);
-        if let Some(toml) = self.config {
+        let mut args = vec!["--admin".into(), admin_port.addr()];
+        let mut config = self.config;
+        if self.listeners.is_empty() {
+            args.extend(["--listen".into(), address.to_string()]);
+            args.extend(["--upstream".into(), self.upstream]);
+        } else {
+            // With several, only a file can say which has which server.
+            let first = (address.clone(), self.upstream);
+            let toml = config.get_or_insert_default();
+            for (listen, upstream) in [first].iter().chain(&self.listeners) {
+                let _ = write!(
+                    toml,
+                    "\n[[listener]]\nlisten = \"{listen}\"\nupstream = \"{upstream}\"\n"
+                );
+            }
+        }
+        if let Some(toml) = config {
             let path = dir.path().join("tars-proxy.toml");
             std::fs::write(&path, toml).unwrap();
             args.extend(["--config".into(), path.display().to_string()]);
         }
         args.extend(self.args);
         let admin = Address::Tcp(admin_port.addr());
-        let process = run_with(&args, &self.env, self.inherited);
+        let process = run_with(&args, &self.env, self.inherited, self.descriptors);
         Proxy {
             process,
             address,
@@ -181,10 +209,12 @@ impl Proxy {
         Builder {
             upstream: upstream.to_owned(),
             listen: None,
+            listeners: Vec::new(),
             config: None,
             args: Vec::new(),
             env: Vec::new(),
-            inherited: None,
+            inherited: Vec::new(),
+            descriptors: None,
         }
     }
 
@@ -366,6 +396,33 @@ impl Proxy {
     pub fn id(&self) -> u32 {
         self.process.id()
     }
+
+    /// See [`Process::limit_descriptors`].
+    pub fn limit_descriptors(&self, more: usize) {
+        self.process.limit_descriptors(more);
+    }
+
+    /// See [`Process::set_descriptor_limit`].
+    pub fn set_descriptor_limit(&self, limit: u64) {
+        self.process.set_descriptor_limit(limit);
+    }
+
+    /// Whether it has ended.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.process.exited()
+    }
+
+    /// See [`Process::memory`].
+    #[track_caller]
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        self.process.memory()
+    }
+
+    /// See [`Process::forget_peak`].
+    pub fn forget_peak(&self) {
+        self.process.forget_peak();
+    }
 }
 
 /// Runs the binary with nothing but `args`, to its end: for `check-config`, `explain` and refused starts.
@@ -383,28 +440,43 @@ pub fn run_to_end(args: &[&str]) -> (ExitStatus, String, String) {
 
 #[track_caller]
 fn run(args: &[String], environment: &[(String, String)]) -> Process {
-    run_with(args, environment, None)
+    run_with(args, environment, Vec::new(), None)
 }
 
-/// A shell moves the descriptor to where it is looked for, and becomes the program under the process id it had.
-const ACTIVATE: &str = r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@""#;
+/// A shell moves the descriptors to where they are looked for, and becomes the program under the process id it had. What the program
+/// writes to its standard output is lost.
+const ACTIVATE: [&str; 2] = [
+    r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@""#,
+    r#"exec 3<&0 4<&1 </dev/null >/dev/null; LISTEN_FDS=2 LISTEN_PID=$$ exec "$@""#,
+];
+
+/// A shell lowers the limit of descriptors, and becomes the program.
+const LIMIT: &str = r#"ulimit -n "$0"; exec "$@""#;
 
 #[track_caller]
 fn run_with(
     args: &[String],
     environment: &[(String, String)],
-    inherited: Option<OwnedFd>,
+    inherited: Vec<OwnedFd>,
+    descriptors: Option<u32>,
 ) -> Process {
-    let program = match inherited {
-        None => binary(),
-        Some(_) => "/bin/sh".into(),
-    };
-    Process::start(&program, |command| {
-        if let Some(socket) = inherited {
-            command
-                .stdin(socket)
-                .args(["-c", ACTIVATE, "sh"])
-                .arg(binary());
+    // Each shell becomes what follows it.
+    let mut line: Vec<OsString> = Vec::new();
+    if let Some(limit) = descriptors {
+        line.extend(["/bin/sh", "-c", LIMIT, &limit.to_string()].map(OsString::from));
+    }
+    if let Some(index) = inherited.len().checked_sub(1) {
+        line.extend(["/bin/sh", "-c", ACTIVATE[index], "sh"].map(OsString::from));
+    }
+    line.push(binary().into());
+    Process::start(Path::new(&line[0]), |command| {
+        command.args(&line[1..]);
+        let mut sockets = inherited.into_iter();
+        if let Some(first) = sockets.next() {
+            command.stdin(first);
+        }
+        if let Some(second) = sockets.next() {
+            command.stdout(second);
         }
         for (name, _) in env::vars_os() {
             let name = name.to_string_lossy();
@@ -424,15 +496,23 @@ fn run_with(
 /// When there is none, or one older than its sources: cargo builds no other crate's binary for a test.
 #[must_use]
 pub fn binary() -> PathBuf {
-    if let Some(named) = env::var_os("TARS_PROXY") {
-        return PathBuf::from(named);
-    }
-    let test = env::current_exe().unwrap();
-    let profile = test
+    env::var_os("TARS_PROXY").map_or_else(|| built("tars-proxy"), PathBuf::from)
+}
+
+/// The binary of another crate of the workspace, as it was built beside this test.
+///
+/// # Panics
+/// When there is none, or one older than its sources.
+#[must_use]
+pub fn built(name: &str) -> PathBuf {
+    let this = env::current_exe().unwrap();
+    let folder = this.parent().unwrap_or(Path::new("."));
+    // Tests are one folder deeper than programs.
+    let profile = folder
         .parent()
-        .and_then(Path::parent)
-        .unwrap_or(Path::new("."));
-    let binary = profile.join("tars-proxy");
+        .filter(|_| folder.ends_with("deps"))
+        .unwrap_or(folder);
+    let binary = profile.join(name);
     if let Some(trouble) = stale(&binary) {
         panic!("{trouble}: run `make test`, or `cargo build --workspace --bins` first");
     }

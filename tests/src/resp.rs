@@ -56,6 +56,15 @@ impl Client {
         }
     }
 
+    /// No read or write waits longer than `limit` from now on.
+    ///
+    /// # Panics
+    /// When `limit` is zero.
+    pub fn give_up_after(&mut self, limit: Duration) {
+        self.writer.set_timeout(limit).unwrap();
+        self.limit = limit;
+    }
+
     /// Sends bytes as one write.
     ///
     /// # Panics
@@ -219,6 +228,14 @@ impl Client {
         bytes
     }
 
+    /// What comes next; nothing at the connection's end, or where nothing comes in time.
+    pub fn read_some(&mut self) -> Vec<u8> {
+        let some = self.reader.fill_buf().map(<[u8]>::to_vec);
+        let some = some.unwrap_or_default();
+        self.reader.consume(some.len());
+        some
+    }
+
     /// Exactly so many bytes.
     ///
     /// # Panics
@@ -261,6 +278,11 @@ impl Client {
     /// When the connection is gone.
     pub fn half_close(&self) {
         self.writer.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// [`Self::half_close`], where the other side may have closed already.
+    pub fn try_half_close(&self) {
+        let _ = self.writer.shutdown(Shutdown::Write);
     }
 
     /// Ends the connection by a reset.

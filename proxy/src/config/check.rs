@@ -28,12 +28,19 @@ pub fn check(
             for warning in warnings {
                 writeln!(err, "warning: {warning}")?;
             }
-            let wrong = tls::check(&config);
+            let mut wrong: Vec<String> = app::check_addresses(&config)
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            wrong.extend(tls::check(&config).iter().map(ToString::to_string));
             if !wrong.is_empty() {
                 for error in wrong {
                     writeln!(err, "{error}")?;
                 }
                 return Ok(ConfigError::EXIT_CODE);
+            }
+            for doubt in tls::doubts(&config) {
+                writeln!(err, "warning: {doubt}")?;
             }
             if print {
                 writeln!(out, "{:#}", config.describe())?;

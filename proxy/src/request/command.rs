@@ -43,6 +43,8 @@ pub enum Kind {
     Select,
     /// CLIENT, of which only CLIENT REPLY matters
     Client,
+    /// CLUSTER, of which only CLUSTER SYNCSLOTS matters
+    Cluster,
     /// MONITOR: from here on the server speaks when it likes
     Monitor,
     /// SYNC, PSYNC, REPLCONF: a replica
@@ -71,7 +73,15 @@ impl Kind {
         let Some(first) = name.first().map(u8::to_ascii_uppercase) else {
             return Self::Other;
         };
-        let is = |word: &[u8]| name.eq_ignore_ascii_case(word);
+        // Without the bit that tells the cases apart, a byte equals a capital letter only if it is that letter.
+        let differ = |(byte, letter): (&u8, &u8)| (byte ^ letter) & !0x20;
+        let is = |word: &[u8]| {
+            name.iter()
+                .zip(word)
+                .map(differ)
+                .fold(0, |all, one| all | one)
+                == 0
+        };
         match (first, name.len()) {
             (b'X', 4) if is(b"XADD") => Self::Xadd,
             (b'X', 4) if is(b"XACK") => Self::Xack,
@@ -85,10 +95,11 @@ impl Kind {
             (b'X', 10) if is(b"XAUTOCLAIM") => Self::Xautoclaim,
             (b'A', 4) if is(b"AUTH") => Self::Auth,
             (b'C', 6) if is(b"CLIENT") => Self::Client,
+            (b'C', 7) if is(b"CLUSTER") => Self::Cluster,
             (b'D', 7) if is(b"DISCARD") => Self::Discard,
             (b'E', 4) if is(b"EXEC") => Self::Exec,
             (b'H', 5) if is(b"HELLO") => Self::Hello,
-            (b'H', 5) if is(b"HOST:") => Self::Http,
+            (b'H', 5) if name.eq_ignore_ascii_case(b"HOST:") => Self::Http,
             (b'M', 5) if is(b"MULTI") => Self::Multi,
             (b'M', 7) if is(b"MONITOR") => Self::Monitor,
             (b'P', 4) if is(b"POST") => Self::Http,
@@ -124,6 +135,7 @@ impl Kind {
                 | Self::Xnack
                 | Self::Select
                 | Self::Client
+                | Self::Cluster
         )
     }
 
@@ -144,27 +156,72 @@ impl Kind {
         )
     }
 
-    /// The label of `tars_proxy_commands_total`.
+    /// The family that it is counted in.
+    #[inline]
     #[must_use]
-    pub fn family(self) -> &'static str {
+    pub fn family(self) -> Family {
         match self {
-            Self::Other | Self::Http => "other",
-            Self::Xadd => "xadd",
-            Self::Xread => "xread",
-            Self::Xreadgroup => "xreadgroup",
-            Self::Xclaim => "xclaim",
-            Self::Xautoclaim => "xautoclaim",
-            Self::Xrange => "xrange",
-            Self::Xack => "xack",
-            Self::Xackdel => "xackdel",
-            Self::Xnack => "xnack",
-            Self::Multi | Self::Exec | Self::Discard => "transaction",
-            Self::Subscribe(_) | Self::Unsubscribe(_) => "pubsub",
-            Self::Hello | Self::Auth | Self::Reset | Self::Select | Self::Client => "connection",
-            Self::Monitor => "monitor",
-            Self::Replication => "replication",
+            Self::Other | Self::Http | Self::Cluster => Family::Other,
+            Self::Xadd => Family::Xadd,
+            Self::Xread => Family::Xread,
+            Self::Xreadgroup => Family::Xreadgroup,
+            Self::Xclaim => Family::Xclaim,
+            Self::Xautoclaim => Family::Xautoclaim,
+            Self::Xrange => Family::Xrange,
+            Self::Xack => Family::Xack,
+            Self::Xackdel => Family::Xackdel,
+            Self::Xnack => Family::Xnack,
+            Self::Multi | Self::Exec | Self::Discard => Family::Transaction,
+            Self::Subscribe(_) | Self::Unsubscribe(_) => Family::Pubsub,
+            Self::Hello | Self::Auth | Self::Reset | Self::Select | Self::Client => {
+                Family::Connection
+            }
+            Self::Monitor => Family::Monitor,
+            Self::Replication => Family::Replication,
         }
     }
+}
+
+/// A label of `tars_proxy_commands_total`.
+#[allow(missing_docs)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    Other,
+    Xadd,
+    Xread,
+    Xreadgroup,
+    Xclaim,
+    Xautoclaim,
+    Xrange,
+    Xack,
+    Xackdel,
+    Xnack,
+    Transaction,
+    Pubsub,
+    Connection,
+    Monitor,
+    Replication,
+}
+
+impl Family {
+    /// The labels, in the order of the families.
+    pub const LABELS: [&str; 15] = [
+        "other",
+        "xadd",
+        "xread",
+        "xreadgroup",
+        "xclaim",
+        "xautoclaim",
+        "xrange",
+        "xack",
+        "xackdel",
+        "xnack",
+        "transaction",
+        "pubsub",
+        "connection",
+        "monitor",
+        "replication",
+    ];
 }
 
 #[cfg(test)]
@@ -188,6 +245,8 @@ mod tests {
             b"XDEL",
             b"\0\0\0\0",
             b"SELECTS",
+            b"XAD\x24",
+            b"HOST\x1a",
         ] {
             assert_eq!(Kind::of(other), Kind::Other, "{other:?}");
         }

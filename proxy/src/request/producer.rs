@@ -8,7 +8,7 @@ use super::{Context, MAX_UNAUTHENTICATED_ARGUMENTS, Requests, is_full};
 use crate::chunk::Chunk;
 use crate::config::InferParent;
 use crate::infer::Found;
-use crate::inflight::{Op, Send};
+use crate::inflight::{FIXED_BYTES, Op, Send};
 use crate::streams::{Start, Stream};
 use crate::trace::context::{SpanContext, TraceState};
 use crate::trace::span::{Operation, Outcome, Span};
@@ -37,7 +37,7 @@ impl Requests {
             Some("non_canonical")
         } else if xadd.hashes_fields {
             Some("idmpauto")
-        } else if is_full(cx) {
+        } else if is_full(cx, FIXED_BYTES) {
             Some("pending_replies")
         } else {
             None
@@ -146,7 +146,7 @@ impl Requests {
             .streams
             .get(args.get(1).map_or(&[][..], |key| key.of(buf)));
         let carried = Carried::read(xadd::fields(buf, args, xadd));
-        let full = is_full(cx);
+        let full = is_full(cx, FIXED_BYTES);
         if let Some(context) = carried.context.filter(|_| stream.trace && !full) {
             cx.worker
                 .shared

@@ -82,7 +82,7 @@ impl Cursor {
     ///
     /// # Errors
     /// [`Foreign`] where a `$<length>` line was due and something else is there.
-    #[inline]
+    #[inline(always)]
     pub fn walk(&mut self, buf: &[u8], mut each: impl FnMut(Span32)) -> Result<bool, Foreign> {
         while self.left > 0 {
             let Some(rest) = buf.get(self.pos..).filter(|rest| !rest.is_empty()) else {
@@ -115,7 +115,7 @@ impl Cursor {
 ///
 /// # Errors
 /// [`Foreign`] for what the servers take differently or answer with a protocol error.
-#[inline]
+#[inline(always)]
 pub fn head(buf: &[u8]) -> Result<Head, Foreign> {
     match buf.first() {
         None => Ok(Head::Incomplete),
@@ -124,7 +124,7 @@ pub fn head(buf: &[u8]) -> Result<Head, Foreign> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn array_head(buf: &[u8]) -> Result<Head, Foreign> {
     let Some((argc, header_end)) = number_line(buf, b'*')? else {
         return Ok(Head::Incomplete);
@@ -200,8 +200,28 @@ fn is_space(byte: u8) -> bool {
 /// # Errors
 /// [`Foreign`] for another marker, for a number that is not written as `string2ll` wants it, and for a CR that no LF
 /// follows, which Redis accepts and Valkey refuses.
-#[inline]
+#[inline(always)]
 pub(crate) fn number_line(buf: &[u8], marker: u8) -> Result<Option<(i64, usize)>, Foreign> {
+    // Nearly all numbers have one digit or two, and a line is read for every argument of every command.
+    match *buf {
+        [first, one @ b'0'..=b'9', b'\r', b'\n', ..] if first == marker => {
+            Ok(Some((i64::from(one - b'0'), 4)))
+        }
+        [
+            first,
+            ten @ b'1'..=b'9',
+            one @ b'0'..=b'9',
+            b'\r',
+            b'\n',
+            ..,
+        ] if first == marker => Ok(Some((i64::from((ten - b'0') * 10 + (one - b'0')), 5))),
+        _ => any_number_line(buf, marker),
+    }
+}
+
+/// The same for every number.
+#[inline(never)]
+fn any_number_line(buf: &[u8], marker: u8) -> Result<Option<(i64, usize)>, Foreign> {
     let mut bytes = buf.iter();
     if bytes.next().is_some_and(|b| *b != marker) {
         return Err(Foreign);

@@ -18,7 +18,8 @@ pub struct Read<'a> {
     pub count: usize,
 }
 
-/// Reads `XREAD|XREADGROUP [GROUP g c] [COUNT n] [MAXCOUNT n] [MAXSIZE n] [BLOCK ms] [CLAIM ms] [NOACK] STREAMS key … id …`.
+/// Reads `XREAD [COUNT n] [MAXCOUNT n] [MAXSIZE n] [BLOCK ms] STREAMS key … id …`, and XREADGROUP, which also has `GROUP g c`,
+/// `CLAIM ms` and `NOACK`.
 #[must_use]
 pub fn read<'a>(buf: &'a [u8], args: &[Span32], grouped: bool) -> Option<Read<'a>> {
     let arg = |i: usize| args.get(i).map(|a| a.of(buf));
@@ -47,8 +48,10 @@ pub fn read<'a>(buf: &'a [u8], args: &[Span32], grouped: bool) -> Option<Read<'a
             noack = true;
             i += 1;
         } else if is(b"COUNT")
+            || is(b"MAXCOUNT")
+            || is(b"MAXSIZE")
             || is(b"BLOCK")
-            || (grouped && (is(b"CLAIM") || is(b"MAXCOUNT") || is(b"MAXSIZE")))
+            || (grouped && is(b"CLAIM"))
         {
             i += 2;
         } else {
@@ -220,6 +223,15 @@ mod tests {
             Some((true, true, 8, 1))
         );
         assert_eq!(
+            parsed("XREAD COUNT 1 MAXCOUNT 2 maxsize 9 STREAMS a b 0 0", false),
+            Some((false, false, 8, 2))
+        );
+        // Names that look like options.
+        assert_eq!(
+            parsed("XREADGROUP GROUP STREAMS NOACK STREAMS s >", true),
+            Some((true, false, 5, 1))
+        );
+        assert_eq!(
             parsed(
                 "XREADGROUP GROUP g c CLAIM 5 MAXCOUNT 3 MAXSIZE 9 STREAMS s >",
                 true
@@ -231,6 +243,7 @@ mod tests {
             ("XREAD STREAMS a b 0", false),
             ("XREAD COUNT 1", false),
             ("XREAD NOACK STREAMS a 0", false),
+            ("XREAD CLAIM 1 STREAMS a 0", false),
             ("XREAD GROUP g c STREAMS a 0", false),
             ("XREADGROUP STREAMS a >", true),
             ("XREADGROUP GROUP g STREAMS a >", true),

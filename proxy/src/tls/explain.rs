@@ -49,8 +49,13 @@ pub(super) fn of_client(error: io::Error) -> io::Error {
         Some(Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
         )) => "its certificate was not signed by an authority in tls_client_ca".to_owned(),
-        Some(Error::InvalidCertificate(error)) => {
-            format!("its certificate is refused ({error})")
+        Some(Error::InvalidCertificate(error)) => match dates(error) {
+            Some(dates) => format!("its certificate {dates}"),
+            None => format!("its certificate is refused ({error})"),
+        },
+        Some(Error::AlertReceived(AlertDescription::CertificateExpired)) => {
+            "by its clock the certificate in tls_cert is not valid; renew it, or put that clock right"
+                .to_owned()
         }
         Some(Error::AlertReceived(alert)) => {
             format!(
@@ -67,16 +72,26 @@ fn tls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-fn certificate(error: &CertificateError, settings: &UpstreamTls) -> String {
+/// What the dates of a certificate have to do with an error, and what would be right.
+pub(super) fn dates(error: &CertificateError) -> Option<String> {
     match error {
-        CertificateError::ExpiredContext { time, not_after } => format!(
-            "the server's certificate expired {} ago; renew it",
+        CertificateError::ExpiredContext { time, not_after } => Some(format!(
+            "expired {} ago; renew it",
             span(time.as_secs().saturating_sub(not_after.as_secs()))
-        ),
-        CertificateError::NotValidYetContext { time, not_before } => format!(
-            "the server's certificate is not valid for another {}; are the clocks right?",
+        )),
+        CertificateError::NotValidYetContext { time, not_before } => Some(format!(
+            "is not valid for another {}; are the clocks right?",
             span(not_before.as_secs().saturating_sub(time.as_secs()))
-        ),
+        )),
+        _ => None,
+    }
+}
+
+fn certificate(error: &CertificateError, settings: &UpstreamTls) -> String {
+    if let Some(dates) = dates(error) {
+        return format!("the server's certificate {dates}");
+    }
+    match error {
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<_> = presented.iter().map(|name| plain_name(name)).collect();
             let names = if names.is_empty() {

@@ -6,14 +6,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WantsClientCert;
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ConfigBuilder, InconsistentKeys, RootCertStore, ServerConfig};
 
-use crate::config::{ListenerTls, UpstreamTls};
+use super::explain;
+use crate::config::{Listener, ListenerTls, UpstreamTls};
 
 /// Why TLS cannot be set up: the setting, its file, what is wrong, what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -118,6 +120,9 @@ fn pair(
     (key_setting, key): (&'static str, &Path),
 ) -> Result<Pair, FileError> {
     let chain = certificates(cert_setting, cert)?;
+    if let Some(doubt) = out_of_time(cert_setting, cert, &chain) {
+        tracing::warn!("{doubt}");
+    }
     let pem = read(key_setting, key)?;
     let secret = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         let encrypted = memchr::memmem::find(&pem, b"ENCRYPTED").is_some();
@@ -129,6 +134,44 @@ fn pair(
         unusable(key_setting, key, why)
     })?;
     Ok((chain, secret))
+}
+
+/// What a peer will have against the dates of a certificate of ours. No error: a proxy must be able to start before it is renewed.
+fn out_of_time(
+    setting: &'static str,
+    path: &Path,
+    chain: &[CertificateDer<'static>],
+) -> Option<String> {
+    let (own, intermediates) = chain.split_first()?;
+    let mut roots = RootCertStore::empty();
+    roots.add(own.clone()).ok()?;
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .ok()?;
+    // The dates are looked at first; what comes after, such as the name, is for the peer to judge.
+    let any = ServerName::try_from("localhost").ok()?;
+    let judged = verifier.verify_server_cert(own, intermediates, &any, &[], UnixTime::now());
+    let Err(rustls::Error::InvalidCertificate(error)) = judged else {
+        return None;
+    };
+    let dates = explain::dates(&error)?;
+    Some(format!(
+        "{setting}: the certificate in {} {dates}",
+        path.display()
+    ))
+}
+
+/// The doubts about the certificates of a listener that [`client`] and [`server`] log.
+pub(super) fn doubts(listener: &Listener) -> Vec<String> {
+    let of = |setting, path: Option<&PathBuf>| {
+        let path = path?;
+        out_of_time(setting, path, &certificates(setting, path).ok()?)
+    };
+    let own = listener.tls.as_ref().map(|tls| &tls.cert);
+    let shown = listener.upstream_tls.cert.as_ref();
+    let all = [of("tls_cert", own), of("upstream_cert", shown)];
+    all.into_iter().flatten().collect()
 }
 
 fn authorities(setting: &'static str, path: &Path) -> Result<RootCertStore, FileError> {

@@ -228,6 +228,13 @@ async fn what_is_wrong_with_a_certificate_is_told() {
     ] {
         let (said, heard) = handshake(client, server).await;
         assert_eq!(said, expected);
+        if said.contains("expired") || said.contains("not valid for another") {
+            assert_eq!(
+                heard,
+                "by its clock the certificate in tls_cert is not valid; renew it, or put that clock right"
+            );
+            continue;
+        }
         assert!(heard.starts_with("it refuses the handshake ("), "{heard}");
         assert!(heard.ends_with("); does it trust the authority of tls_cert, and the name in it?"));
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use arc_swap::ArcSwap;
 use prometheus::proto::MetricType;
@@ -11,7 +11,7 @@ use tars_proxy::config::Config;
 use tars_proxy::deliveries::Deliveries;
 use tars_proxy::metrics::Metrics;
 use tars_proxy::trace::export::{Settings, SpanQueue};
-use tars_proxy::worker::{Shared, Worker};
+use tars_proxy::worker::{Shared, Worker, budgets};
 use tars_sidecar::drain::Drain;
 
 use crate::{files, quoted, read, root, rows};
@@ -39,6 +39,7 @@ fn registered() -> (BTreeMap<String, Metric>, Values) {
     let spans = Arc::new(SpanQueue::new(&Settings::default()));
     tars_sidecar::process::register(metrics.registry()).unwrap();
     spans.counters().register(metrics.registry()).unwrap();
+    let [held, pending] = budgets(&config.limits);
     let _worker = Worker::new(
         Arc::new(Shared {
             deliveries: Deliveries::new(
@@ -46,7 +47,10 @@ fn registered() -> (BTreeMap<String, Metric>, Values) {
                 metrics.deliveries.clone(),
                 metrics.deliveries_evicted.clone(),
             ),
+            overdue: AtomicBool::new(false),
             room: AtomicUsize::new(1),
+            held,
+            pending,
             rules: Arc::new(ArcSwap::new(config.rules.clone())),
             metrics: metrics.clone(),
             spans,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
+use axum::http::header::RETRY_AFTER;
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener as Accept;
@@ -21,17 +22,26 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
+use super::stall::Stall;
 use crate::address::Address;
 use crate::drain::Drain;
 use crate::listen::Listener;
 
-/// Connections at once; more wait in the kernel. Probes, a scraper or two and a few browser tabs need a dozen.
-const MAX_CONNECTIONS: usize = 128;
+/// Connections at once. A scraper or two and a few browser tabs need a dozen.
+const MAX_CONNECTIONS: usize = 96;
+/// As many beyond that, for a probe each: whoever holds all of the others holds up no probe. More wait in the kernel.
+const PROBE_CONNECTIONS: usize = 32;
+/// What a connection of those has for its one question and answer.
+const PROBE_LIFETIME: Duration = Duration::from_secs(2);
+/// What is answered there.
+const PROBES: [&str; 2] = ["/live", "/ready"];
 /// From the connection, or the answer before, to the end of a request's headers. Ends slow and idle clients.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// From a request's headers to its answer's headers, the reading of its body included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Then a connection must be made anew: bounds what a client that does not read its answer can hold.
+/// Then nothing of an answer was taken, and its connection ends.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Then a connection must be made anew: bounds what a client that reads a byte now and then can hold.
 const MAX_LIFETIME: Duration = Duration::from_secs(300);
 /// For the answer under way, when a connection is to end.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
@@ -44,6 +54,14 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// Over the unix socket: somebody on this machine with the right to write to its file.
     Unix,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Any,
+    /// One probe.
+    Probe,
 }
 
 /// An admin server that listens.
@@ -110,8 +128,9 @@ async fn accept_all<L: Accept>(
             () = &mut finished => break,
             Some(_) = connections.join_next() => {}
             // Out of file descriptors: axum logs it and waits a second.
-            (stream, address) = listener.accept(), if connections.len() < MAX_CONNECTIONS => {
-                connections.spawn(connection(stream, peer(address), router.clone(), drain.clone()));
+            (stream, address) = listener.accept(), if connections.len() < MAX_CONNECTIONS + PROBE_CONNECTIONS => {
+                let place = if connections.len() < MAX_CONNECTIONS { Place::Any } else { Place::Probe };
+                connections.spawn(connection(stream, peer(address), place, router.clone(), drain.clone()));
             }
         }
     }
@@ -119,22 +138,27 @@ async fn accept_all<L: Accept>(
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection<S>(stream: S, peer: Peer, router: Router, drain: Drain)
+async fn connection<S>(stream: S, peer: Peer, place: Place, router: Router, drain: Drain)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(|request| answer(request, peer, &router));
+    let service = service_fn(|request| answer(request, peer, place, &router));
+    let lifetime = match place {
+        Place::Any => MAX_LIFETIME,
+        Place::Probe => PROBE_LIFETIME,
+    };
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(MAX_HEADERS)
-            .serve_connection(TokioIo::new(stream), service)
+            .keep_alive(place == Place::Any)
+            .serve_connection(TokioIo::new(Stall::new(stream, WRITE_TIMEOUT)), service)
     );
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),
         () = drain.finished() => None,
-        () = sleep(MAX_LIFETIME) => None,
+        () = sleep(lifetime) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
@@ -151,11 +175,23 @@ where
 async fn answer(
     mut request: Request<Incoming>,
     peer: Peer,
+    place: Place,
     router: &Router,
 ) -> Result<Response, Infallible> {
+    if place == Place::Probe && !PROBES.contains(&request.uri().path()) {
+        return Ok(busy());
+    }
     request.extensions_mut().insert(ConnectInfo(peer));
     match timeout(REQUEST_TIMEOUT, router.clone().oneshot(request)).await {
         Ok(answer) => answer,
         Err(_) => Ok((StatusCode::REQUEST_TIMEOUT, "The request took too long.\n").into_response()),
     }
+}
+
+fn busy() -> Response {
+    let text = format!(
+        "{MAX_CONNECTIONS} connections are open already; until one ends only {} are answered.\n",
+        PROBES.join(" and ")
+    );
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], text).into_response()
 }

@@ -145,9 +145,14 @@ fn a_list_tells_of_a_client_what_it_is() {
 
 #[test]
 fn every_command_is_told_to_a_monitor() {
+    // The proxies beside this one ask now and then whether the server is there.
+    fn without_probes(heard: &str) -> String {
+        let masked = mask::numbers(heard);
+        masked.replace("+0 [0 0:0] \\\"PING\\\"\\r\\n", "")
+    }
     let begin = ["SET k v", "MONITOR"];
     Dialogue::new()
-        .masked(mask::numbers)
+        .masked(without_probes)
         .commands(&begin)
         .hear("+OK\r\n+OK\r\n")
         .meanwhile("XADD s 1-1 f v")

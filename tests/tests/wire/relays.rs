@@ -1,11 +1,9 @@
 //! Commands after which the server speaks when it likes, or no more.
 
-use tars_tests::address::Address;
 use tars_tests::dialogue::Dialogue;
 use tars_tests::resp::pipeline;
 use tars_tests::server::{Kind, Server};
 use tars_tests::stage::Stage;
-use tars_tests::wait::{self, PATIENCE};
 
 #[test]
 fn monitor_makes_a_raw_relay() {
@@ -47,36 +45,6 @@ fn a_replica_makes_a_raw_relay() {
                 .metric("tars_proxy_raw_relays_total", &[("reason", "replication")]),
             1.0
         );
-    }
-}
-
-#[test]
-fn a_real_replica_follows_its_master_through_the_proxy() {
-    for kind in Kind::ALL {
-        let stage = Stage::of(kind);
-        let Address::Tcp(master) = stage.proxy.address() else {
-            panic!("not TCP");
-        };
-        let replica = Server::builder(kind)
-            .args(["--replicaof".to_owned(), master.replace(':', " ")])
-            .start();
-        let mut client = stage.connect();
-        client.call(&["XADD", "s", "1-1", "f", "v"]);
-        // The master hears of the replica's acknowledgement on the connection that has become a raw relay.
-        wait::until("the replica follows", PATIENCE, || {
-            (client.call(&["WAIT", "1", "100"]) == ":1\r\n").then_some(())
-        });
-        let of_master = stage.direct("XRANGE s - +");
-        assert_eq!(
-            replica.connect().call(&["XRANGE", "s", "-", "+"]),
-            of_master,
-            "{kind}"
-        );
-        let raw = [("reason", "replication")];
-        let raw = stage.proxy.metric("tars_proxy_raw_relays_total", &raw);
-        // It may have to connect again, but is never taken for a client.
-        assert!(raw >= 1.0);
-        assert_eq!(stage.raw_relays(), raw, "{kind}");
     }
 }
 

@@ -4,15 +4,17 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{self, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
+    RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::json::Detail;
 use super::{IdPrefix, Query, Recent};
@@ -20,6 +22,9 @@ use super::{IdPrefix, Query, Recent};
 /// Traces of an answer, where nothing else was asked for, and at most.
 const LIMIT: NonZeroUsize = NonZeroUsize::new(50).unwrap();
 const MAX_LIMIT: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
+
+/// Answers under way at once: each holds megabytes until its reader has taken them.
+const MAX_ANSWERS: usize = 8;
 
 /// The whole page: style and script are in it.
 const PAGE: &str = include_str!("page.html");
@@ -32,7 +37,19 @@ pub fn routes(recent: Arc<Recent>) -> Router {
     Router::new()
         .route("/traces", get(page))
         .route("/traces.json", get(traces))
-        .with_state(recent)
+        .with_state((recent, Arc::new(Semaphore::new(MAX_ANSWERS))))
+}
+
+/// An answer under way: what is left of it, and its place among them.
+struct UnderWay {
+    json: Vec<u8>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for UnderWay {
+    fn as_ref(&self) -> &[u8] {
+        &self.json
+    }
 }
 
 /// Names of streams come from whoever may write to Redis, so the browser is told to run only what is in the page, and to
@@ -166,7 +183,7 @@ fn flag(name: &str, value: Option<&str>) -> Result<Option<bool>, String> {
 }
 
 async fn traces(
-    State(recent): State<Arc<Recent>>,
+    State((recent, answers)): State<(Arc<Recent>, Arc<Semaphore>)>,
     pairs: Result<extract::Query<Vec<(String, String)>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
@@ -188,8 +205,14 @@ async fn traces(
     {
         return (StatusCode::NOT_MODIFIED, headers_out).into_response();
     }
+    let Ok(_place) = answers.try_acquire_owned() else {
+        let text = format!("{MAX_ANSWERS} answers are under way already; ask again in a second.\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], text).into_response();
+    };
     match recent.answer(&query, detail) {
         Ok(json) => {
+            // Given back when the last byte has been written, or the connection ends.
+            let json = Bytes::from_owner(UnderWay { json, _place });
             let kind = [
                 (CONTENT_TYPE, "application/json"),
                 (X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -1,5 +1,4 @@
 //! A listening descriptor that outlives the proxy: restarts that no client notices.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::io;
 use std::net::TcpListener;
@@ -18,8 +17,11 @@ const CONNECTIONS: usize = 2_000;
 const CLIENTS: usize = 4;
 
 /// Connects, is served, and closes; again and again until told to stop. Returns what went wrong.
-fn come_and_go(address: &Address, served: &AtomicUsize, stop: &AtomicBool) -> io::Result<()> {
-    while !stop.load(Ordering::Relaxed) {
+fn come_and_go(addresses: &[Address], served: &AtomicUsize, stop: &AtomicBool) -> io::Result<()> {
+    for address in addresses.iter().cycle() {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         let mut client = Client::open(address, wait::PATIENCE)?;
         client.try_send(b"*1\r\n$4\r\nPING\r\n")?;
         let reply = client.try_reply()?;
@@ -29,13 +31,13 @@ fn come_and_go(address: &Address, served: &AtomicUsize, stop: &AtomicBool) -> io
     Ok(())
 }
 
-/// Restarts proxies on `socket` while clients come and go: with an overlap, and with a gap in which nobody accepts.
-fn hand_over(address: &Address, start: impl Fn() -> Proxy) {
+/// Restarts proxies on their sockets while clients come and go: with an overlap, and with a gap in which nobody accepts.
+fn hand_over(addresses: &[Address], start: impl Fn() -> Proxy) {
     let (served, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let mut proxy = start();
     thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
-            .map(|_| scope.spawn(|| come_and_go(address, &served, &stop)))
+            .map(|_| scope.spawn(|| come_and_go(addresses, &served, &stop)))
             .collect();
         let served_more = || {
             let before = served.load(Ordering::Relaxed);
@@ -73,7 +75,7 @@ fn no_connection_is_refused_reset_or_unserved_while_a_tcp_socket_is_handed_over(
     let server = Server::redis70();
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = Address::Tcp(held.local_addr().unwrap().to_string());
-    hand_over(&address, || {
+    hand_over(std::slice::from_ref(&address), || {
         Proxy::to(&server)
             .listen(address.clone())
             .inherit(&held)
@@ -88,11 +90,44 @@ fn nor_while_a_unix_socket_is() {
     let path = folder.path().join("listen.sock");
     let held = UnixListener::bind(&path).unwrap();
     let address = Address::Unix(path);
-    hand_over(&address, || {
+    hand_over(std::slice::from_ref(&address), || {
         Proxy::to(&server)
             .listen(address.clone())
             .inherit(&held)
             .start()
+    });
+}
+
+#[test]
+fn nor_while_several_are_each_with_its_server() {
+    let servers = [Server::redis82(), Server::redis70()];
+    for (server, name) in servers.iter().zip(["first", "second"]) {
+        server.connect().call(&["SET", "name", name]);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("listen.sock");
+    let (tcp, unix) = (
+        TcpListener::bind("127.0.0.1:0").unwrap(),
+        UnixListener::bind(&path).unwrap(),
+    );
+    let addresses = [
+        Address::Tcp(tcp.local_addr().unwrap().to_string()),
+        Address::Unix(path),
+    ];
+    hand_over(&addresses, || {
+        let proxy = Proxy::to(&servers[0])
+            .listen(addresses[0].clone())
+            .listener(addresses[1].clone(), &servers[1].url())
+            .inherit(&tcp)
+            .inherit(&unix)
+            .start();
+        for (address, name) in addresses
+            .iter()
+            .zip(["$5\r\nfirst\r\n", "$6\r\nsecond\r\n"])
+        {
+            assert_eq!(Client::connect(address).call(&["GET", "name"]), name);
+        }
+        proxy
     });
 }
 

@@ -1,0 +1,128 @@
+//! The command line of `tars-bench`.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tars_benches::contender::Contender;
+use tars_benches::measured::Run;
+use tars_benches::plan::Plan;
+use tars_benches::run::Options;
+use tars_benches::{count, report, run, sink};
+
+/// Measures proxies in front of Redis, side by side, in interleaved rounds.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a plan; print its tables, and write FILE.json, FILE.md and FILE.html
+    Run {
+        /// Which cases
+        plan: Plan,
+        /// How often each case is measured
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+        rounds: u16,
+        /// Only these contenders (the direct way is always among them)
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<Contender>,
+        /// Where to write, without an ending
+        #[arg(long, value_name = "FILE", default_value = "target/bench/run")]
+        out: PathBuf,
+    },
+    /// Count system calls and user instructions of a request (needs strace and valgrind)
+    Count {
+        /// Only these contenders
+        #[arg(long, value_delimiter = ',', default_values = ["bare-relay", "tars-no-trace", "tars-unsampled"])]
+        only: Vec<Contender>,
+    },
+    /// Make the tables and the page of an earlier run again
+    Report {
+        /// What `run` wrote
+        json: PathBuf,
+    },
+    /// Take spans over OTLP/gRPC and forget them, until killed
+    #[command(hide = true)]
+    Sink {
+        /// Where to listen
+        listen: SocketAddr,
+    },
+}
+
+fn main() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tars-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<(), Box<dyn std::error::Error>> {
+    match command {
+        Command::Run {
+            plan,
+            rounds,
+            only,
+            out,
+        } => {
+            let contenders = if only.is_empty() {
+                plan.contenders().to_vec()
+            } else {
+                only
+            };
+            let options = Options {
+                plan,
+                rounds: rounds.into(),
+                contenders,
+            };
+            let measured = run::run(&options, progress)?;
+            if io::stderr().is_terminal() {
+                eprint!("\r\x1b[2K");
+            }
+            if let Some(folder) = out.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            let json = out.with_extension("json");
+            fs::write(&json, serde_json::to_string_pretty(&measured)?)?;
+            write_report(&measured, &json)
+        }
+        Command::Count { only } => {
+            let counts = count::run(&only, &Plan::counted(), progress)?;
+            let _ = writeln!(io::stdout(), "{}", report::counts(&counts));
+            Ok(())
+        }
+        Command::Report { json } => {
+            let measured = serde_json::from_slice(&fs::read(&json)?)?;
+            write_report(&measured, &json)
+        }
+        Command::Sink { listen } => Ok(sink::serve(listen)?),
+    }
+}
+
+fn write_report(measured: &Run, json: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
+    let tables = report::tables(measured);
+    fs::write(json.with_extension("md"), &tables)?;
+    let page = json.with_extension("html");
+    fs::write(&page, report::page(measured))?;
+    // Whoever closes the pipe early has seen enough.
+    let _ = writeln!(io::stdout(), "{tables}\n{}", page.display());
+    Ok(())
+}
+
+/// One line that is written over on a terminal, lines elsewhere.
+fn progress(what: &str) {
+    if io::stderr().is_terminal() {
+        eprint!("\r\x1b[2K{what}");
+    } else {
+        eprintln!("{what}");
+    }
+}
