@@ -28,6 +28,7 @@ families! {
 /// Commands that change how replies come, or whether: the file beside this one that has them.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("auth", include_str!("authentication.rs")),
+    ("cluster|syncslots", include_str!("relays.rs")),
     ("discard", include_str!("transactions.rs")),
     ("exec", include_str!("transactions.rs")),
     ("hello", include_str!("protocols.rs")),

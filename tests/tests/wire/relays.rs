@@ -49,6 +49,15 @@ fn a_replica_makes_a_raw_relay() {
 }
 
 #[test]
+fn slots_that_move_make_a_raw_relay() {
+    // Where the server knows the command, and takes it for one of a node's.
+    Dialogue::new()
+        .commands(&["SET k v", "CLUSTER SYNCSLOTS x", "GET k"])
+        .turns_raw()
+        .check_all();
+}
+
+#[test]
 fn a_script_that_is_debugged() {
     // The server speaks of every line, and its last word is no answer to a command. It reads as a program reads a terminal:
     // what is said to the debugger is not cut.
