@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::chopper::Chopper;
 use crate::otlp::{Collector, Span};
+use crate::proxy::metrics::Sample;
 use crate::proxy::{Builder, Proxy};
 use crate::resp::{Client, pipeline};
 use crate::server::{Kind, Server};
@@ -158,11 +159,23 @@ impl Stage {
 #[track_caller]
 #[must_use]
 pub fn raw_relays(proxy: &Proxy) -> f64 {
+    raw_relays_where(proxy, |_| true)
+}
+
+/// The same for one reason.
+#[track_caller]
+#[must_use]
+pub fn raw_relays_for(proxy: &Proxy, reason: &str) -> f64 {
+    raw_relays_where(proxy, |sample| sample.labels["reason"] == reason)
+}
+
+#[track_caller]
+fn raw_relays_where(proxy: &Proxy, counted: impl Fn(&Sample) -> bool) -> f64 {
     let metrics = proxy.metrics();
     let raw = metrics
         .samples
         .iter()
-        .filter(|sample| sample.name == "tars_proxy_raw_relays_total");
+        .filter(|sample| sample.name == "tars_proxy_raw_relays_total" && counted(sample));
     raw.map(|sample| sample.value).sum()
 }
 
