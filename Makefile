@@ -1,7 +1,7 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ci lint bench fuzz fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo test ci lint bench fuzz loom fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ bench: ## measure: micro-benchmarks of the byte path
 
 fuzz: ## fuzz every target for FUZZ_SECONDS in all (60), or one: make fuzz TARGET=name
 	@scripts/fuzz $(TARGET)
+
+loom: ## try every order in which threads can meet in what they share
+	cargo run --quiet --package tars-loom
 
 fmt: ## format everything
 	cargo fmt --all

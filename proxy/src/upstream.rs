@@ -1,5 +1,7 @@
 //! The server behind a listener: how to reach it, and whether it can be reached.
 
+mod health;
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use crate::config::Address;
 use crate::error::Outbreak;
 use crate::socket::Socket;
 use crate::tls::{self, Connector};
+use health::Health;
 
 /// How often a server that is up, and that no connection leads to, is tried.
 const CHECK_UP: Duration = Duration::from_secs(5);
@@ -36,16 +39,11 @@ pub struct Upstream {
     tls: Option<Connector>,
     /// As it is logged: `redis:6379`, `rediss://redis:6379`.
     name: String,
-    readiness: Readiness,
-    condition: String,
-    gauge: IntGauge,
-    up: AtomicBool,
+    health: Health,
     /// Whether the last check could connect and yet found that the server is of no use: connecting alone does not end that.
     useless: AtomicBool,
     /// Whether the last that is known of it is that it takes commands without AUTH.
     open: AtomicBool,
-    /// Whether an outage has been logged.
-    logged: AtomicBool,
     /// No connection can be opened for want of something on this side.
     starved: Outbreak,
     connections: AtomicUsize,
@@ -73,20 +71,14 @@ impl Upstream {
         readiness: Readiness,
         gauge: IntGauge,
     ) -> Self {
-        let condition = format!("upstream {name}");
-        readiness.set(condition.clone(), Err("not reached yet".to_owned()));
         Self {
             number,
             address,
             tls,
+            health: Health::new(format!("upstream {name}"), readiness, gauge),
             name,
-            readiness,
-            condition,
-            gauge,
-            up: AtomicBool::new(false),
             useless: AtomicBool::new(false),
             open: AtomicBool::new(false),
-            logged: AtomicBool::new(false),
             starved: Outbreak::default(),
             connections: AtomicUsize::new(0),
         }
@@ -165,21 +157,13 @@ impl Upstream {
     }
 
     fn reached(&self) {
-        if !self.up.swap(true, Ordering::Relaxed) {
-            self.gauge.set(1);
-            self.readiness.set(self.condition.clone(), Ok(()));
-            if self.logged.swap(false, Ordering::Relaxed) {
-                tracing::info!(upstream = %self.name, "server is reachable again");
-            }
+        if self.health.reached() {
+            tracing::info!(upstream = %self.name, "server is reachable again");
         }
     }
 
     fn lost(&self, error: &io::Error) {
-        self.up.store(false, Ordering::Relaxed);
-        self.gauge.set(0);
-        self.readiness
-            .set(self.condition.clone(), Err(error.to_string()));
-        if !self.logged.swap(true, Ordering::Relaxed) {
+        if self.health.lost(error.to_string()) {
             tracing::warn!(upstream = %self.name, %error, "server cannot be reached; its clients' connections are closed until it can");
         }
     }
@@ -188,13 +172,13 @@ impl Upstream {
     /// are connected to is known to be there, and is left alone.
     pub async fn watch(&self) {
         loop {
-            if self.connections.load(Ordering::Relaxed) == 0 || !self.up.load(Ordering::Relaxed) {
+            if self.connections.load(Ordering::Relaxed) == 0 || !self.health.is_up() {
                 match self.check().await {
                     Ok(()) => self.reached(),
                     Err(error) => self.lost(&error),
                 }
             }
-            sleep(if self.up.load(Ordering::Relaxed) {
+            sleep(if self.health.is_up() {
                 CHECK_UP
             } else {
                 CHECK_DOWN
@@ -216,7 +200,7 @@ impl Upstream {
             }
         };
         let used = match (&self.tls, socket) {
-            (None, _) if self.up.load(Ordering::Relaxed) => Ok(()),
+            (None, _) if self.health.is_up() => Ok(()),
             (Some(tls), Socket::Tcp(stream)) => self.check_tls(tls, stream).await,
             (_, socket) => self.check_plain(socket).await,
         };
