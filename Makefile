@@ -1,7 +1,7 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test compatibility ci lint bench bench-peers bench-peers-full chaos fuzz fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo test compatibility ci lint bench bench-peers bench-peers-full chaos fuzz loom fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ chaos: ## let servers, proxies, networks and collectors fail under load for CHAO
 
 fuzz: ## fuzz every target for FUZZ_SECONDS in all (60), or one: make fuzz TARGET=name
 	@scripts/fuzz $(TARGET)
+
+loom: ## try every order in which threads can meet in what they share
+	cargo run --quiet --package tars-loom
 
 fmt: ## format everything
 	cargo fmt --all

@@ -4,8 +4,7 @@
 //! replies it does not read. A bound for each connection is not enough, then: ten thousand times what one may need is more
 //! than there is.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Arc, AtomicUsize, Ordering};
 
 /// What is taken and given back at a time.
 const BLOCK: usize = 64 * 1024;

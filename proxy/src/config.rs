@@ -34,6 +34,8 @@ pub use check::check;
 pub use env::Environment;
 pub use error::{ConfigError, Origin, Problem, Warning};
 pub use flags::Flags;
+#[cfg(any(test, feature = "testing"))]
+pub use load::load_text;
 pub use load::{Reloaded, load, reload};
 pub use pattern::{Pattern, PatternError};
 pub use rules::{Deliver, Override, Relation, Rules, Sampler, StreamRule, StreamSettings};

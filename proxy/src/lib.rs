@@ -32,6 +32,7 @@ pub mod request;
 pub mod response;
 pub mod socket;
 pub mod streams;
+mod sync;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod testing;

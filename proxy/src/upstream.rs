@@ -1,5 +1,7 @@
 //! The server behind a listener: how to reach it, and whether it can be reached.
 
+mod health;
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use crate::config::Address;
 use crate::error::Outbreak;
 use crate::socket::Socket;
 use crate::tls::{self, Connector};
+use health::Health;
 
 /// How often a server that is up, and that has said nothing to a client meanwhile, is tried.
 const CHECK_UP: Duration = Duration::from_secs(5);
@@ -37,16 +40,11 @@ pub struct Upstream {
     tls: Option<Connector>,
     /// As it is logged: `redis:6379`, `rediss://redis:6379`.
     name: String,
-    readiness: Readiness,
-    condition: String,
-    gauge: IntGauge,
-    up: AtomicBool,
+    health: Health,
     /// Whether the last check could connect and yet found that the server is of no use: connecting alone does not end that.
     useless: AtomicBool,
     /// Whether the last that is known of it is that it takes commands without AUTH.
     open: AtomicBool,
-    /// Whether an outage has been logged.
-    logged: AtomicBool,
     /// No connection can be opened for want of something on this side.
     starved: Outbreak,
     connections: AtomicUsize,
@@ -78,20 +76,14 @@ impl Upstream {
         readiness: Readiness,
         gauge: IntGauge,
     ) -> Self {
-        let condition = format!("upstream {name}");
-        readiness.set(condition.clone(), Err("not reached yet".to_owned()));
         Self {
             number,
             address,
             tls,
+            health: Health::new(format!("upstream {name}"), readiness, gauge),
             name,
-            readiness,
-            condition,
-            gauge,
-            up: AtomicBool::new(false),
             useless: AtomicBool::new(false),
             open: AtomicBool::new(false),
-            logged: AtomicBool::new(false),
             starved: Outbreak::default(),
             connections: AtomicUsize::new(0),
             heard: AtomicBool::new(false),
@@ -150,7 +142,7 @@ impl Upstream {
                         tracing::warn!(upstream = %self.name, %error, "no connection to the server can be opened from here; its clients' connections are closed until one can");
                     }
                 } else {
-                    if self.up.load(Ordering::Relaxed) {
+                    if self.health.is_up() {
                         self.missed.notify_one();
                     }
                     self.lost(&error);
@@ -184,21 +176,13 @@ impl Upstream {
     }
 
     fn reached(&self) {
-        if !self.up.swap(true, Ordering::Relaxed) {
-            self.gauge.set(1);
-            self.readiness.set(self.condition.clone(), Ok(()));
-            if self.logged.swap(false, Ordering::Relaxed) {
-                tracing::info!(upstream = %self.name, "server is reachable again");
-            }
+        if self.health.reached() {
+            tracing::info!(upstream = %self.name, "server is reachable again");
         }
     }
 
     fn lost(&self, error: &io::Error) {
-        self.up.store(false, Ordering::Relaxed);
-        self.gauge.set(0);
-        self.readiness
-            .set(self.condition.clone(), Err(error.to_string()));
-        if self.logged.swap(true, Ordering::Relaxed) {
+        if !self.health.lost(error.to_string()) {
             return;
         }
         match error.kind() {
@@ -217,7 +201,7 @@ impl Upstream {
         loop {
             let heard = self.heard.swap(false, Ordering::Relaxed);
             let has_clients = self.connections.load(Ordering::Relaxed) > 0;
-            let checked = match self.up.load(Ordering::Relaxed) && has_clients {
+            let checked = match self.health.is_up() && has_clients {
                 true if heard => Ok(()),
                 // With TLS, a server logs a connection without a handshake as an error.
                 true if self.tls.is_none() => self.glance().await,
@@ -227,7 +211,7 @@ impl Upstream {
                 Ok(()) => self.reached(),
                 Err(error) => self.lost(&error),
             }
-            let pause = if self.up.load(Ordering::Relaxed) {
+            let pause = if self.health.is_up() {
                 CHECK_UP
             } else {
                 CHECK_DOWN

@@ -5,10 +5,8 @@
 //! in any number of them, in any thread.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tokio::sync::Notify;
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Notify, Ordering};
 
 /// A handle on the drain of this process; clones are handles on the same one.
 #[derive(Clone, Default)]

@@ -19,3 +19,4 @@ pub mod otlp;
 pub mod process;
 pub mod readiness;
 pub mod signals;
+mod sync;

@@ -50,6 +50,23 @@ pub fn load(flags: &Flags, env: &Environment) -> Result<(Config, Vec<Warning>), 
     Ok((config, warnings))
 }
 
+/// As [`load`], where the file, called `F`, says `text`: what tests and fuzz targets drive.
+///
+/// # Errors
+/// Those of [`load`].
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub fn load_text(
+    flags: &Flags,
+    env: &Environment,
+    text: &str,
+) -> Result<(Config, Vec<Warning>), ConfigError> {
+    let mut problems = Vec::new();
+    let path = std::path::Path::new("F").into();
+    let file = file::parse(&path, text, &mut problems);
+    resolve(flags, env, file, problems)
+}
+
 /// What the sources come to, with the problems that the file itself has.
 fn resolve(
     flags: &Flags,

@@ -1,11 +1,9 @@
 //! Where the data threads leave finished spans, and what is counted of them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
-use tokio::sync::Notify;
 
 use super::Settings;
+use crate::sync::{Mutex, MutexGuard, Notify, PoisonError};
 use crate::trace::span::Span;
 
 /// Finished spans on their way to the exporter, shared by all data threads.
@@ -97,7 +95,7 @@ impl SpanQueue {
     }
 
     /// Waits until a batch has gathered since the last time.
-    pub(super) async fn gathered(&self) {
+    pub(crate) async fn gathered(&self) {
         self.gathered.notified().await;
     }
 
@@ -108,7 +106,7 @@ impl SpanQueue {
     }
 
     /// From now on spans are dropped and counted.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.lock().closed = true;
     }
 
@@ -196,7 +194,7 @@ impl SpanCounters {
         self.of(reason).inc_by(count(spans));
     }
 
-    pub(super) fn leave_queue(&self, spans: usize) {
+    pub(crate) fn leave_queue(&self, spans: usize) {
         self.queue_length.sub(length(spans));
     }
 

@@ -14,9 +14,7 @@ proptest! {
 
     #[test]
     fn no_file_panics(text in lines()) {
-        let mut problems = Vec::new();
-        let file = file::parse(&std::path::Path::new("F").into(), &text, &mut problems);
-        if let Ok((config, _)) = resolve(&Flags::default(), &Environment::default(), file, problems) {
+        if let Ok((config, _)) = load_text(&Flags::default(), &Environment::default(), &text) {
             prop_assert!(!config.listeners.is_empty());
             prop_assert!(config.workers > 0);
         }
