@@ -156,7 +156,12 @@ impl Upstream {
         let socket = self.dial_plain().await?;
         match (&self.tls, socket) {
             (Some(tls), Socket::Tcp(stream)) => {
-                within(HANDSHAKE_TIMEOUT, NO_HANDSHAKE, tls.connect(stream)).await
+                // A server that the last check found to be of no use need not be waited for as long as one that is busy.
+                let limit = match self.useless.load(Ordering::Relaxed) {
+                    true => CHECK_TIMEOUT,
+                    false => HANDSHAKE_TIMEOUT,
+                };
+                within(limit, NO_HANDSHAKE, tls.connect(stream)).await
             }
             (_, socket) => Ok(socket),
         }

@@ -177,7 +177,7 @@ impl Worker {
     }
 
     /// A connection was polled: what it finished and counted is handed over before the thread sleeps, and, where it never does,
-    /// every [`FLUSH_EVERY`] polls.
+    /// every 64 polls.
     #[inline]
     pub fn polled(&self) {
         let polls = self.polls.get() + 1;

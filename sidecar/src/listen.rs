@@ -4,8 +4,10 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, ToSocketAddrs as _};
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::address::Address;
 
@@ -257,7 +259,9 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
         return Err(ErrorKind::AlreadyExists.into());
     }
-    match UnixStream::connect(path) {
+    // Whoever has it may be too busy to accept: that is not waited for.
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    match socket.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
         _ => Err(ErrorKind::AddrInUse.into()),
     }
@@ -266,6 +270,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use std::os::unix::net::UnixStream;
 
     use super::*;
 
@@ -285,6 +291,26 @@ mod tests {
                 "cannot listen on {address}: the address is in use; stop what has it, or give another address"
             )
         );
+    }
+
+    #[test]
+    fn a_socket_path_whose_owner_accepts_nobody_is_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("busy.sock");
+        let owner = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        owner.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        owner.listen(0).unwrap();
+        let waiting: Vec<Socket> = (0..4)
+            .map(|_| {
+                let client = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).unwrap();
+                // The last of them finds no room.
+                let _ = client.connect(&SockAddr::unix(&path).unwrap());
+                client
+            })
+            .collect();
+        let error = Listener::bind(&parse(&format!("unix:{}", path.display()))).unwrap_err();
+        assert!(matches!(error, BindError::InUse(_)), "{error}");
+        drop(waiting);
     }
 
     #[test]

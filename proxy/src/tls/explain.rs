@@ -83,6 +83,8 @@ pub(super) fn dates(error: &CertificateError) -> Option<String> {
             "is not valid for another {}; are the clocks right?",
             span(not_before.as_secs().saturating_sub(time.as_secs()))
         )),
+        CertificateError::Expired => Some("has expired; renew it".to_owned()),
+        CertificateError::NotValidYet => Some("is not valid yet; are the clocks right?".to_owned()),
         _ => None,
     }
 }

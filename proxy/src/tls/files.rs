@@ -17,6 +17,9 @@ use rustls::{ClientConfig, ConfigBuilder, InconsistentKeys, RootCertStore, Serve
 use super::explain;
 use crate::config::{Listener, ListenerTls, UpstreamTls};
 
+/// Thousands of authorities take less.
+const MAX_FILE: u64 = 4 << 20;
+
 /// Why TLS cannot be set up: the setting, its file, what is wrong, what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
@@ -216,11 +219,28 @@ fn certificates(
 }
 
 fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
-    fs::read(path).map_err(|error: io::Error| FileError::Unreadable {
+    read_regular(path).map_err(|error| FileError::Unreadable {
         setting,
         path: path.to_owned(),
         why: error.to_string(),
     })
+}
+
+/// Reads a file, and nothing else: a pipe would be waited for, a device read without end.
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() && !metadata.is_dir() {
+        return Err(io::Error::other(
+            "it is not a file but a pipe, a socket or a device",
+        ));
+    }
+    if metadata.len() > MAX_FILE && metadata.is_file() {
+        return Err(io::Error::other(format!(
+            "it has {} bytes, and {MAX_FILE} are the most",
+            metadata.len()
+        )));
+    }
+    fs::read(path)
 }
 
 fn unusable(setting: &'static str, path: &Path, why: impl fmt::Display) -> FileError {

@@ -68,6 +68,10 @@ fn a_file_that_cannot_be_used_is_told_with_its_setting() {
             "upstream_ca: none.pem cannot be read (No such file or directory (os error 2)); name a PEM file that this process may read",
         ),
         (
+            upstream("/dev/zero".into()),
+            "upstream_ca: /dev/zero cannot be read (it is not a file but a pipe, a socket or a device); name a PEM file that this process may read",
+        ),
+        (
             upstream(key.clone()),
             "upstream_ca: a.key holds no certificate in PEM format; it begins with -----BEGIN CERTIFICATE-----",
         ),
