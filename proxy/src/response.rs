@@ -565,12 +565,15 @@ impl Replies {
 
 /// Whether an error says that the command itself was refused, and not that it failed; none while that cannot be told.
 fn refused(buf: &[u8]) -> Option<bool> {
-    const REFUSALS: [&[u8]; 7] = [
+    const REFUSALS: [&[u8]; 9] = [
         b"-NOPERM",
         b"-NOAUTH",
         b"-ERR unknown",
         // Of a RESP2 connection with subscriptions.
         b"-ERR Can't execute",
+        // Valkey's, of a transaction that a refused DISCARD has not ended.
+        b"-ERR Command 'client|reply' not allowed",
+        b"-ERR Command not allowed inside",
         b"-BUSY",
         b"-LOADING",
         b"-MASTERDOWN",

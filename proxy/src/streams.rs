@@ -225,3 +225,26 @@ impl Streams {
         name
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn names_beyond_the_bound_are_looked_up_anew() {
+        let rules = Arc::new(ArcSwap::new(Config::default().rules));
+        let streams = Streams::new(rules, Arc::new(Metrics::new(1)));
+        let first = streams.get(b"first");
+        assert!(Arc::ptr_eq(&first, &streams.get(b"first")));
+        for n in 0..3 * MAX_NAMES {
+            let _ = streams.get(format!("stream{n}").as_bytes());
+            let _ = streams.name(format!("name{n}").as_bytes());
+            let known = streams.known.borrow();
+            assert!(known.streams.len() <= MAX_NAMES && known.names.len() <= MAX_NAMES);
+        }
+        let again = streams.get(b"first");
+        assert!(!Arc::ptr_eq(&first, &again));
+        assert_eq!(first.name, again.name);
+    }
+}

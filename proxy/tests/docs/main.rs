@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod configuration;
+mod limits;
 mod links;
 mod metrics;
 

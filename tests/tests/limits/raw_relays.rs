@@ -207,21 +207,42 @@ fn subscribe_in_multi() {
     }
 }
 
+/// A transaction that the proxy takes for over: DISCARD was refused.
+fn undiscarded(kind: Kind) -> (Stage, Client) {
+    let stage = Stage::of(kind);
+    let mut client = refused(&stage, "discard");
+    client.call(&["MULTI"]);
+    assert!(client.call(&["DISCARD"]).starts_with("-NOPERM"));
+    (stage, client)
+}
+
 #[test]
 fn state_in_multi() {
-    // DISCARD, which would have ended the transaction, was refused: the server still queues.
     for kind in Kind::ALL {
         for command in ["CLIENT REPLY SKIP", "SUBSCRIBE a"] {
-            let stage = Stage::of(kind);
-            let mut client = refused(&stage, "discard");
-            client.call(&["MULTI"]);
-            client.send(pipeline(&["DISCARD", command]));
-            assert!(client.reply().starts_with(b"-NOPERM"));
+            if kind == Kind::Valkey && command.starts_with("CLIENT") {
+                continue;
+            }
+            let (stage, mut client) = undiscarded(kind);
+            client.send(pipeline(&[command]));
             assert_eq!(client.reply(), b"+QUEUED\r\n", "{kind}");
             wait(&stage.proxy, "state_in_multi");
             assert!(client.call(&["EXEC"]).starts_with("-EXECABORT"));
         }
     }
+}
+
+#[test]
+fn client_reply_refused_in_multi() {
+    let (stage, mut client) = undiscarded(Kind::Valkey);
+    client.send(pipeline(&["CLIENT REPLY SKIP", "GET k", "GET k"]));
+    assert!(
+        client
+            .reply()
+            .starts_with(b"-ERR Command 'client|reply' not allowed")
+    );
+    assert_eq!(client.replies(2), [b"+QUEUED\r\n", b"+QUEUED\r\n"]);
+    wait(&stage.proxy, "client_reply_refused");
 }
 
 #[test]
