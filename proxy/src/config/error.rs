@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, and where.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,8 +25,7 @@ pub enum Origin {
 }
 
 /// One thing that is wrong: where, what, and what would be right.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{origin}: {message}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Where.
     pub origin: Origin,
@@ -74,6 +73,17 @@ impl fmt::Display for ConfigError {
             write!(f, "{line_end}{problem}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Problem {
+    /// One line, whatever was written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.origin)?;
+        self.message.chars().try_for_each(|c| match c.is_control() {
+            true => c.escape_default().try_for_each(|c| f.write_char(c)),
+            false => f.write_char(c),
+        })
     }
 }
 

@@ -12,6 +12,7 @@ mod descriptors;
 mod endless;
 mod floods;
 mod frames;
+mod handshakes;
 mod held;
 mod lies;
 mod scene;

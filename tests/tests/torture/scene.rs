@@ -25,6 +25,9 @@ pub(crate) const ALLOWANCE: usize = 12 << 20;
 /// What a connection may make the proxy hold in one direction, with the defaults.
 pub(crate) const DIRECTION: usize = Limits::DEFAULT.direction_bytes();
 
+/// Threads of the proxy: an attacker and the bystander may be on the same one or not.
+pub(crate) const WORKERS: usize = 2;
+
 /// See the module.
 pub(crate) struct Scene {
     pub(crate) stage: Stage,
@@ -149,7 +152,8 @@ impl Scene {
 
 /// A flood of spans would drown the bystander's, and rightly so.
 fn unflooded(proxy: Builder) -> Builder {
-    proxy.args(["--sample", "flood*=0"])
+    let workers = WORKERS.to_string();
+    proxy.args(["--workers", &workers, "--sample", "flood*=0"])
 }
 
 /// The proxy runs, and nothing in it has panicked.

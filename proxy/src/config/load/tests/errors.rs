@@ -343,3 +343,17 @@ fn variables_that_mean_nothing_are_warnings() {
         ]
     );
 }
+
+#[test]
+fn control_characters_are_shown_and_not_passed_on() {
+    let refused = |value: &str| {
+        let env = [("TARS_LISTEN", value)].into_iter().collect();
+        load_text(&Flags::default(), &env, "")
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        refused("unix:\u{1b}[2Ja\n"),
+        "TARS_LISTEN: `unix:\\u{1b}[2Ja\\n` is no absolute path; write unix:/path"
+    );
+}
