@@ -158,3 +158,28 @@ fn large_entries_and_raw_relays() {
         assert!(String::from_utf8_lossy(&read).contains(FIELD), "{kind}");
     }
 }
+
+#[test]
+fn fields_of_the_producer() {
+    const OWN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const PLAIN: &str = "*2\r\n$1\r\na\r\n$1\r\nb\r\n";
+    each(|stage| {
+        let mut client = stage.connect();
+        let mut sent = |fields: &[&str]| {
+            client.call(&["DEL", "s"]);
+            client.call(&[&["XADD", "s", "1-1"], fields].concat());
+            client.call(&["XRANGE", "s", "-", "+"])
+        };
+        for last in [OWN, "invalid"] {
+            let read = sent(&["a", "b", "traceparent", last]);
+            assert!(read.ends_with(PLAIN), "{read}");
+        }
+        let read = sent(&["traceparent", "invalid", "a", "b"]);
+        assert!(read.contains(FIELD), "{read}");
+        let read = sent(&["tracestate", "a=b"]);
+        assert!(read.ends_with("$10\r\ntracestate\r\n$0\r\n\r\n"), "{read}");
+        // What is certainly the application's own comes back as it was sent.
+        let read = sent(&["traceparent", OWN, "a", "b"]);
+        assert!(read.contains(OWN), "{read}");
+    });
+}
