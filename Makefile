@@ -23,7 +23,7 @@ lint: check-fmt clippy doc deny ## formatting, clippy, rustdoc, cargo deny
 bench: ## measure: micro-benchmarks of the byte path
 	cargo bench --workspace --bench '*'
 
-fuzz: ## fuzz every target for FUZZ_SECONDS in all (60), or one: make fuzz TARGET=name
+fuzz: ## fuzz every target for FUZZ_SECONDS (60), two at a time, or one: make fuzz TARGET=name
 	@scripts/fuzz $(TARGET)
 
 loom: ## try every order in which threads can meet in what they share
