@@ -35,7 +35,7 @@ bench-peers-full: ## the same with every workload, size, pipeline and number of 
 chaos: ## let servers, proxies, networks and collectors fail under load for CHAOS_SECONDS (120), and check every answer
 	@scripts/chaos
 
-fuzz: ## fuzz every target for FUZZ_SECONDS in all (60), or one: make fuzz TARGET=name
+fuzz: ## fuzz every target for FUZZ_SECONDS (60), two at a time, or one: make fuzz TARGET=name
 	@scripts/fuzz $(TARGET)
 
 loom: ## try every order in which threads can meet in what they share

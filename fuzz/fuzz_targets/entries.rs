@@ -1,10 +1,15 @@
-//! Any bytes as a reply with entries: the walk ends where the reply does, and an entry holds what it says.
+//! Any bytes as a reply with entries: the walk ends where the reply does, and an entry holds what redis-protocol reads.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use redis_protocol::resp2::decode::decode;
+use redis_protocol::resp2::types::OwnedFrame;
+use tars_fuzz::is_tame;
 use tars_proxy::request::scan::Foreign;
 use tars_proxy::response::entries::{Entry, Shape, Step, Walk};
 use tars_proxy::response::skim::Skim;
+use tars_proxy::testing::command;
+use tars_proxy::trace::span::EntryId;
 
 /// Walks a reply that comes in pieces; returns its entries and its end, none if it is not whole.
 fn walk(shape: Shape, bytes: &[u8], pieces: usize) -> Result<Option<(Vec<&[u8]>, usize)>, Foreign> {
@@ -49,6 +54,26 @@ fn walk(shape: Shape, bytes: &[u8], pieces: usize) -> Result<Option<(Vec<&[u8]>,
     Ok(None)
 }
 
+/// The ID and the fields of an entry, if it is written as servers write it.
+fn oracle(bytes: &[u8]) -> Option<(EntryId, Vec<Vec<u8>>)> {
+    let Ok(Some((OwnedFrame::Array(entry), length))) = decode(bytes) else {
+        return None;
+    };
+    let Ok([OwnedFrame::BulkString(id), OwnedFrame::Array(fields)]) = <[_; 2]>::try_from(entry)
+    else {
+        return None;
+    };
+    let text = |frame| match frame {
+        OwnedFrame::BulkString(text) => Some(text),
+        _ => None,
+    };
+    let fields = fields.into_iter().map(text).collect::<Option<Vec<_>>>()?;
+    let head = format!("*2\r\n${}\r\n", id.len()).into_bytes();
+    let written = [&head, &id[..], b"\r\n", &command(&fields)].concat();
+    (written == bytes[..length] && fields.len().is_multiple_of(2))
+        .then_some((EntryId::parse(&id)?, fields))
+}
+
 fuzz_target!(|input: &[u8]| {
     let Some((&shape, bytes)) = input.split_first() else {
         return;
@@ -80,6 +105,13 @@ fuzz_target!(|input: &[u8]| {
         {
             assert!(fields.body.end <= entry.len() && fields.header.end == fields.body.start);
             assert!(fields.pairs(entry).count() * 2 <= fields.count);
+        }
+        if let Some((id, texts)) = is_tame(entry).then(|| oracle(entry)).flatten() {
+            let parsed = Entry::parse(entry).expect("an entry");
+            let fields = parsed.fields.expect("fields");
+            let pairs = fields.pairs(entry).flat_map(|(name, value)| [name, value]);
+            assert_eq!((parsed.id, fields.count), (id, texts.len()));
+            assert!(pairs.eq(texts.iter().map(Vec::as_slice)));
         }
     }
 });
