@@ -133,8 +133,7 @@ impl Measured {
         other: Contender,
         figure: impl Fn(&Sample) -> f64,
     ) -> Option<Spread> {
-        let pairs = self.samples.get(&of)?.iter().zip(self.samples.get(&other)?);
-        Spread::of(pairs.map(|(one, other)| figure(one) / figure(other)))
+        self.pairs(of, other, figure, |one, other| one / other)
     }
 
     /// A figure of a contender, less what it was directly in the same round.
@@ -149,8 +148,18 @@ impl Measured {
         other: Contender,
         figure: impl Fn(&Sample) -> f64,
     ) -> Option<Spread> {
+        self.pairs(of, other, figure, |one, other| one - other)
+    }
+
+    fn pairs(
+        &self,
+        of: Contender,
+        other: Contender,
+        figure: impl Fn(&Sample) -> f64,
+        compared: fn(f64, f64) -> f64,
+    ) -> Option<Spread> {
         let pairs = self.samples.get(&of)?.iter().zip(self.samples.get(&other)?);
-        Spread::of(pairs.map(|(one, other)| figure(one) - figure(other)))
+        Spread::of(pairs.map(|(one, other)| compared(figure(one), figure(other))))
     }
 }
 
