@@ -198,12 +198,12 @@ impl Connection {
             quiet,
             ..
         } = self;
+        if up.rests() && !client.is_readable() {
+            return Poll::Pending;
+        }
         for _ in 0..READS_AT_A_TURN {
             ready!(up.poll_flush(server, task)).map_err(Error::of(Side::Server))?;
             cx.held_up.set(up.held());
-            if up.rests(client) {
-                return Poll::Pending;
-            }
             match up.end {
                 End::Open => {}
                 End::Read => {
@@ -240,6 +240,10 @@ impl Connection {
                 client_spoke: true,
                 since: None,
             };
+            if up.rests() {
+                cx.held_up.set(up.held());
+                return Poll::Pending;
+            }
         }
         task.waker().wake_by_ref();
         Poll::Pending
@@ -264,18 +268,12 @@ impl Connection {
             cx,
             ..
         } = telemetry;
+        if down.rests() && !server.is_readable() {
+            return Poll::Pending;
+        }
         for _ in 0..READS_AT_A_TURN {
             ready!(down.poll_flush(client, task)).map_err(Error::of(Side::Client))?;
-            cx.held_down.set(down.held() + replies.held());
-            if replies.awaits_client() {
-                let (id, listener) = (cx.connection, cx.listener.clone());
-                for latest in replies.reached_client() {
-                    cx.inference.delivered(id, &listener.inference, latest);
-                }
-            }
-            if down.rests(server) {
-                return Poll::Pending;
-            }
+            written(down, replies, cx);
             match down.end {
                 End::Open => {}
                 End::Read => {
@@ -313,6 +311,10 @@ impl Connection {
             cx.listener.upstream.heard();
             cx.worker.flush_many();
             *quiet = Quiet::default();
+            if down.rests() {
+                written(down, replies, cx);
+                return Poll::Pending;
+            }
         }
         task.waker().wake_by_ref();
         Poll::Pending
@@ -356,6 +358,18 @@ impl Connection {
     }
 }
 
+/// What was understood has been written to the client.
+#[inline]
+fn written(down: &Pump, replies: &mut Replies, cx: &mut Context) {
+    cx.held_down.set(down.held() + replies.held());
+    if replies.awaits_client() {
+        let (id, listener) = (cx.connection, cx.listener.clone());
+        for latest in replies.reached_client() {
+            cx.inference.delivered(id, &listener.inference, latest);
+        }
+    }
+}
+
 /// The other side may be gone already when it is told.
 fn ignore_not_connected(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotConnected {
@@ -366,10 +380,10 @@ fn ignore_not_connected(error: io::Error) -> io::Result<()> {
 }
 
 impl Pump {
-    /// Whether there is nothing to do: all is written, and there is nothing to read from where the bytes come from.
+    /// Whether all is written, and the task will be woken when there is more to read.
     #[inline]
-    fn rests(&self, from: &Socket) -> bool {
-        self.waits && self.pending.is_empty() && !from.is_readable()
+    fn rests(&self) -> bool {
+        self.waits && self.pending.is_empty()
     }
 
     /// Writes what is pending.

@@ -271,6 +271,7 @@ impl Requests {
     }
 
     /// A command whose reply means something; dropped where there will be no reply.
+    #[inline]
     fn expect(&mut self, op: Op, cx: &mut Context) {
         match self.replies {
             ReplyMode::On => {

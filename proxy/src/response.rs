@@ -16,6 +16,7 @@ use crate::infer::Latest;
 use crate::inflight::{Again, Deliver, Op, Reader};
 use crate::request::scan::number_line;
 use crate::request::{Context, Raw, abandon};
+use crate::streams::Stream;
 use crate::trace::span::{EntryId, Outcome};
 use entries::{Step, Walk};
 use pubsub::{Push, Subscriptions};
@@ -110,8 +111,10 @@ impl Replies {
                     && let Some(op) = cx.inflight.pop_simple()
                 {
                     let (reply, rest) = buf.split_at_checked(end).unwrap_or_default();
-                    if !matches!(op, Op::Plain(_)) {
-                        self.answered(op, reply, cx);
+                    match op {
+                        Op::Plain(_) => {}
+                        Op::Count(stream) => accepted(&stream, reply),
+                        op => self.answered(op, reply, cx),
                     }
                     buf = rest;
                 }
@@ -428,8 +431,7 @@ impl Replies {
                 };
                 cx.worker.finish(send.span);
             }
-            // An id, and no nil.
-            Op::Count(stream) if matches!(reply, [b'$', b'0'..=b'9', ..]) => stream.sent.inc(),
+            Op::Count(stream) => accepted(&stream, reply),
             Op::Settle(settle) if error.is_none() => settled(&settle, reply, cx),
             Op::Settle(settle) => refused_settlement(&settle, cx),
             Op::Auth => cx.authenticated |= error.is_none(),
@@ -576,6 +578,14 @@ impl Replies {
                 abandon(op, cx, &Outcome::Unknown);
             }
         }
+    }
+}
+
+/// Counts a message that is in the stream now: an id says so, and no nil.
+#[inline]
+fn accepted(stream: &Stream, reply: &[u8]) {
+    if matches!(reply, [b'$', b'0'..=b'9', ..]) {
+        stream.sent.inc();
     }
 }
 

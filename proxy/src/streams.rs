@@ -150,13 +150,13 @@ fn bound(ratio: f64) -> Option<u64> {
 
 /// The streams and names that one worker has met.
 pub struct Streams {
-    rules: RefCell<Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>>,
     known: RefCell<Known>,
     metrics: Arc<Metrics>,
 }
 
-#[derive(Default)]
 struct Known {
+    rules: Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>,
+    /// The rules under which the streams are known.
     under: Option<Arc<Rules>>,
     /// The stream asked for last: most producers write to one.
     last: Option<(Arc<[u8]>, Arc<Stream>)>,
@@ -169,8 +169,13 @@ impl Streams {
     #[must_use]
     pub fn new(rules: Arc<ArcSwap<Rules>>, metrics: Arc<Metrics>) -> Self {
         Self {
-            rules: RefCell::new(Cache::new(rules)),
-            known: RefCell::default(),
+            known: RefCell::new(Known {
+                rules: Cache::new(rules),
+                under: None,
+                last: None,
+                streams: HashMap::default(),
+                names: HashMap::default(),
+            }),
             metrics,
         }
     }
@@ -178,9 +183,8 @@ impl Streams {
     /// The stream of this key, under the rules now in force.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Arc<Stream> {
-        let mut rules = self.rules.borrow_mut();
-        let rules = rules.load();
-        let mut known = self.known.borrow_mut();
+        let known = &mut *self.known.borrow_mut();
+        let rules = known.rules.load();
         if !known
             .under
             .as_ref()

@@ -249,6 +249,7 @@ impl Requests {
 
 /// Splices a context into the command at `at` of the chunk.
 #[allow(clippy::too_many_arguments)]
+#[inline(always)]
 fn inject(
     args: &[Span32],
     header_end: usize,
@@ -261,10 +262,16 @@ fn inject(
     cx: &Context,
 ) {
     let mut added = 0usize;
-    if let Some(header) = xadd::header(args, xadd::added_arguments(carried, state)) {
-        let header = header.bytes();
-        added += header.len().saturating_sub(header_end);
-        chunk.replace(at..at + header_end, header);
+    let more = xadd::added_arguments(carried, state);
+    match xadd::one_digit(args, header_end, more) {
+        // Nearly always the header stays as long as it is.
+        Some(digit) => chunk.patch(at + 1, &[digit]),
+        None => {
+            if let Some(header) = xadd::header(args, more) {
+                added += header.bytes().len().saturating_sub(header_end);
+                chunk.splice(at..at + header_end, header.bytes());
+            }
+        }
     }
     let (work, mut splice) = chunk.split();
     let buf = work.get(at..).unwrap_or_default();

@@ -111,21 +111,40 @@ impl Carried {
         self.has_tracestate
     }
 
+    /// Of a message without a context.
+    const NONE: Self = Self {
+        context: None,
+        state: TraceState::NONE,
+        source: Source::None,
+        has_traceparent: false,
+        has_tracestate: false,
+    };
+
     /// Looks for a context among the `(name, value)` pairs of a message.
+    #[inline]
     pub fn read<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone) -> Self {
+        // Nearly all names differ in their lengths.
+        let may_mean = |name: &[u8]| matches!(name.len(), 10 | 11 | 14);
+        if fields.clone().any(|(name, _)| may_mean(name)) {
+            Self::find(fields)
+        } else {
+            Self::NONE
+        }
+    }
+
+    fn find<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone) -> Self {
         let mut traceparents = 0u32;
         let mut flat = None;
         let mut has_tracestate = false;
         let mut envelope = None;
         for (name, value) in fields.clone() {
-            // Lengths first: nearly all names differ there.
-            match name.len() {
-                11 if name == TRACEPARENT => {
+            match name {
+                TRACEPARENT => {
                     traceparents += 1;
                     flat = context::parse_traceparent(value);
                 }
-                10 if name == TRACESTATE => has_tracestate = true,
-                14 if name == ENVELOPE => envelope = Some(value),
+                TRACESTATE => has_tracestate = true,
+                ENVELOPE => envelope = Some(value),
                 _ => {}
             }
         }
@@ -240,6 +259,14 @@ pub fn rewrite(
 #[inline]
 pub(crate) fn header(args: &[Span32], added: u32) -> Option<Short> {
     (added > 0).then(|| Short::line(b'*', args.len().saturating_add(added as usize)))
+}
+
+/// What the number in the first line becomes, if it has one digit and keeps it.
+#[inline]
+pub(crate) fn one_digit(args: &[Span32], header_end: usize, added: u32) -> Option<u8> {
+    const HEADER: usize = b"*1\r\n".len();
+    let argc = u8::try_from(args.len() + added as usize).ok()?;
+    (header_end == HEADER && argc < 10).then_some(b'0' + argc)
 }
 
 /// [`rewrite`] without the first line.

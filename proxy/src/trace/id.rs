@@ -187,9 +187,10 @@ const DIGITS: [[u8; 2]; 256] = {
 };
 
 /// Writes bytes as lower-case hexadecimal digits.
+#[allow(clippy::indexing_slicing, reason = "there are as many as bytes")]
 #[inline]
 pub(super) fn encode_hex<const N: usize>(bytes: &[u8; N], digits: &mut [[u8; 2]; N]) {
     for (pair, byte) in digits.iter_mut().zip(bytes) {
-        *pair = DIGITS.get(usize::from(*byte)).copied().unwrap_or_default();
+        *pair = DIGITS[usize::from(*byte)];
     }
 }
