@@ -9,8 +9,9 @@ use arc_swap::ArcSwap;
 use prometheus::proto::MetricType;
 use tars_proxy::config::Config;
 use tars_proxy::deliveries::Deliveries;
-use tars_proxy::metrics::Metrics;
+use tars_proxy::metrics::{Bounded, Metrics};
 use tars_proxy::trace::export::{Settings, SpanQueue};
+use tars_proxy::trace::recent::Recent;
 use tars_proxy::worker::{Shared, Worker, budgets};
 use tars_sidecar::drain::Drain;
 
@@ -40,6 +41,14 @@ fn registered() -> (BTreeMap<String, Metric>, Values) {
     tars_sidecar::process::register(metrics.registry()).unwrap();
     spans.counters().register(metrics.registry()).unwrap();
     let [held, pending] = budgets(&config.limits);
+    let bounded = Bounded {
+        held: held.clone(),
+        pending: pending.clone(),
+        recent: Arc::new(Recent::new(1)),
+    };
+    bounded
+        .register(&config.limits, metrics.registry())
+        .unwrap();
     let _worker = Worker::new(
         Arc::new(Shared {
             deliveries: Deliveries::new(
@@ -253,6 +262,36 @@ fn every_label_value_is_documented_and_real() {
         of("tars_proxy_contexts_skipped_total"),
         skipped.into_iter().flatten().collect()
     );
+}
+
+/// A reason that is told as a list of commands is told as the same list in both documents.
+#[test]
+fn raw_relays_are_due_to_the_same_commands_everywhere() {
+    let lists = |path: &str| -> BTreeMap<String, String> {
+        let text = read(path);
+        let is_list = |cell: &str| {
+            cell.bytes()
+                .all(|b| b.is_ascii_uppercase() || b" ,".contains(&b))
+        };
+        let listed =
+            rows(&text).filter(|row| row.len() > 1 && !row[1].is_empty() && is_list(row[1]));
+        let listed =
+            listed.filter_map(|row| Some((quoted(row[0]).next()?.to_owned(), row[1].to_owned())));
+        listed.collect()
+    };
+    let metrics = read(DOCUMENT);
+    let (_, section) = metrics
+        .split_once("### `tars_proxy_raw_relays_total`")
+        .unwrap();
+    let section = section.split("\n### ").next().unwrap();
+    let limits = lists("docs/limits.md");
+    assert!(limits.contains_key("replication"), "{limits:?}");
+    for (reason, commands) in limits {
+        let row = rows(section).find(|row| quoted(row[0]).next() == Some(&*reason));
+        if let Some(row) = row {
+            assert_eq!(row[1], commands, "{reason} in {DOCUMENT}");
+        }
+    }
 }
 
 /// In alerts, tables and prose.

@@ -32,7 +32,7 @@ fn durations() {
         ),
         (
             "-5s",
-            "`-5s` is no whole number with a unit; write a duration as 250ms, 30s, 5m or 1h",
+            "`-5s` is negative, and no duration is; write a duration as 250ms, 30s, 5m or 1h",
         ),
         (
             "99999999999999999999s",
