@@ -286,7 +286,7 @@ fn raw_relays_are_due_to_the_same_commands_everywhere() {
         .unwrap();
     let metrics = told(section.split("\n### ").next().unwrap());
     let mut limits = told(
-        &read("docs/limits.md")
+        read("docs/limits.md")
             .split("\n## Each with its test")
             .next()
             .unwrap(),
