@@ -127,7 +127,7 @@ pub enum InferParent {
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// A level, or levels by module: `info`, `warn,tars_proxy=debug`.
+    /// A level, or levels by module: `info`, `info,tars_proxy=debug`.
     pub level: String,
     /// How a line looks.
     pub format: LogFormat,

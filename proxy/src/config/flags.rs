@@ -62,7 +62,7 @@ pub struct Flags {
         default_missing_value = "true"
     )]
     pub no_trace: Option<String>,
-    /// off, error, warn, info, debug or trace, or by module: warn,tars_proxy=debug [default: info]
+    /// off, error, warn, info, debug or trace, or by module: info,tars_proxy=debug [default: info]
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log_level: Option<String>,
     /// text or json [default: text]

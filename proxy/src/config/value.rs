@@ -246,7 +246,7 @@ pub(super) fn server_name(text: &str) -> Parsed<std::sync::Arc<str>> {
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// A level, or levels by module: `info`, `warn,tars_proxy=debug`.
+/// A level, or levels by module: `info`, `info,tars_proxy=debug`.
 pub(super) fn log_level(text: &str) -> Parsed<String> {
     let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
     let is_target = |word: &str| {
@@ -265,7 +265,7 @@ pub(super) fn log_level(text: &str) -> Parsed<String> {
         if !good {
             let levels = list(LEVELS, "or");
             return Err(format!(
-                "{} is no log level; write {levels}, or levels by module such as warn,tars_proxy=debug",
+                "{} is no log level; write {levels}, or levels by module such as info,tars_proxy=debug",
                 shown(directive)
             ));
         }

@@ -170,7 +170,7 @@ fn log_levels() {
     for text in [
         "info",
         "OFF",
-        "warn,tars_proxy=debug",
+        "info,tars_proxy=debug",
         "tars_proxy::config=trace",
     ] {
         assert_eq!(log_level(text).as_deref(), Ok(text));
@@ -186,7 +186,7 @@ fn log_levels() {
         assert_eq!(
             error(log_level(text)),
             format!(
-                "`{bad}` is no log level; write off, error, warn, info, debug or trace, or levels by module such as warn,tars_proxy=debug"
+                "`{bad}` is no log level; write off, error, warn, info, debug or trace, or levels by module such as info,tars_proxy=debug"
             )
         );
     }
