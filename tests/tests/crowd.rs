@@ -20,8 +20,8 @@ const CONNECTIONS: usize = 10_000;
 /// Descriptors that the proxy keeps for itself, and the server for other things than clients.
 const OTHER_DESCRIPTORS: usize = 192;
 
-/// One in so many connections talks.
-const ACTIVE: usize = 10;
+/// So many of them talk.
+const ACTIVE: usize = 1_000;
 
 /// How often each of those sends a message, and asks for its value.
 const ROUNDS: usize = 20;
@@ -83,6 +83,12 @@ impl Client {
     }
 }
 
+/// Who talks is spread over all.
+fn talks(number: usize, connections: usize) -> bool {
+    let step = (connections / ACTIVE).max(1);
+    number.is_multiple_of(step) && number / step < ACTIVE
+}
+
 fn key(number: usize) -> String {
     format!("value:{number}")
 }
@@ -104,17 +110,17 @@ fn bulk(text: &str) -> String {
 fn talk(clients: &mut [Client], round: usize) {
     let id = format!("{}-1", round + 1);
     for half in 0..2 {
-        let sends = |client: &Client| (client.number / ACTIVE + half).is_multiple_of(2);
-        for client in &mut *clients {
+        let sends = |index: usize| (index + half).is_multiple_of(2);
+        for (index, client) in clients.iter_mut().enumerate() {
             let n = client.number;
-            if sends(client) {
+            if sends(index) {
                 client.send(&["XADD", &stream(n), &id, "f", &value(n)]);
             } else {
                 client.send(&["GET", &key(n)]);
             }
         }
-        for client in &mut *clients {
-            let reply = if sends(client) {
+        for (index, client) in clients.iter_mut().enumerate() {
+            let reply = if sends(index) {
                 bulk(&id)
             } else {
                 bulk(&value(client.number))
@@ -132,7 +138,7 @@ fn ten_thousand_connections() {
         .args(["--maxclients", &places])
         .start();
     let mut control = server.connect();
-    for number in (0..connections).step_by(ACTIVE) {
+    for number in (0..connections).filter(|number| talks(*number, connections)) {
         control.call(&["SET", &key(number), &value(number)]);
     }
     let mut proxy = Proxy::to(&server)
@@ -171,7 +177,7 @@ fn ten_thousand_connections() {
 
     let (mut active, mut idle): (Vec<Client>, Vec<Client>) = idle
         .into_iter()
-        .partition(|client| client.number.is_multiple_of(ACTIVE));
+        .partition(|client| talks(client.number, connections));
     println!("{} of them talk", active.len());
     for round in 0..ROUNDS {
         talk(&mut active, round);

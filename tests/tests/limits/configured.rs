@@ -56,6 +56,59 @@ fn reads_and_settlements_beyond_the_pending_replies() {
     assert_eq!(stage.proxy.metric("tars_proxy_deliveries", &[]), 1.0);
 }
 
+/// To the byte, in commands and in entries.
+#[test]
+fn max_message_bytes() {
+    const LIMIT: usize = 4096;
+    let stage = Stage::configured(Kind::Redis82, |proxy| {
+        proxy.args(["--max-message-bytes", "4KiB", "--deliver", "stripped=strip"])
+    });
+    assert_eq!(limit(&stage, "max_message_bytes"), LIMIT as f64);
+    let mut client = stage.connect();
+    let fill = |length: &dyn Fn(&str) -> usize, wanted: usize| {
+        let value = "x".repeat(wanted - length(&"x".repeat(1000)) + 1000);
+        assert_eq!(length(&value), wanted);
+        value
+    };
+    let command = |id: &str, value: &str| encode(&["XADD", "sent", id, "f", value]);
+    for (n, (length, injected)) in [(LIMIT, true), (LIMIT + 1, false)].into_iter().enumerate() {
+        for pieces in [1, 2] {
+            let id = format!("{}-{pieces}", n + 1);
+            let value = fill(&|value| command(&id, value).len(), length);
+            let bytes = command(&id, &value);
+            for piece in bytes.chunks(length.div_ceil(pieces)) {
+                client.send(piece);
+                // Another's answer: this piece has been read.
+                stage.connect().call(&["PING"]);
+            }
+            assert!(client.reply().starts_with(b"$"));
+            let stored = stage.direct(&format!("XRANGE sent {id} {id}"));
+            assert_eq!(
+                stored.contains("traceparent"),
+                injected,
+                "{length} {pieces}"
+            );
+        }
+    }
+
+    let context = format!("00-{:032x}-{:016x}-01", 1, 1);
+    let entry = |value: &str| {
+        let fields = encode(&["f", value, "traceparent", &context]);
+        "*2\r\n$3\r\n1-1\r\n".len() + fields.len()
+    };
+    for (n, (length, stripped)) in [(LIMIT, true), (LIMIT + 1, false)].into_iter().enumerate() {
+        let (id, value) = (format!("{}-1", n + 1), fill(&entry, length));
+        stage.direct(&format!(
+            "XADD stripped {id} f {value} traceparent {context}"
+        ));
+        let read = client.call(&["XRANGE", "stripped", &id, &id]);
+        assert!(read.contains(&value));
+        assert_eq!(!read.contains("traceparent"), stripped, "{length}");
+    }
+    let passed = |name| stage.proxy.metric(name, &[("reason", "too_large")]);
+    assert_eq!(passed("tars_proxy_contexts_skipped_total"), 2.0);
+}
+
 /// The value of a metric without labels.
 fn now(stage: &Stage, name: &str) -> f64 {
     stage.proxy.metric(name, &[])
