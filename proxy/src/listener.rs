@@ -124,7 +124,7 @@ impl Drop for Place {
 fn open(client: Socket, listener: &Arc<Listener>, worker: &Rc<Worker>) {
     let Some(place) = Place::take(&worker.shared) else {
         worker.shared.metrics.connections_refused.inc();
-        refuse(client, listener.tls.is_some());
+        refuse(client, listener, worker);
         return;
     };
     let guard = worker.shared.drain.guard();
@@ -171,14 +171,15 @@ fn open(client: Socket, listener: &Arc<Listener>, worker: &Rc<Worker>) {
 }
 
 /// Says what Redis says to clients beyond its own limit, and closes.
-fn refuse(client: Socket, tls: bool) {
+fn refuse(client: Socket, listener: &Listener, worker: &Worker) {
     if FULL.begins() {
         tracing::warn!(
-            "max_connections are open; further clients are refused (more of them in tars_proxy_connections_refused_total)"
+            connections = worker.shared.metrics.connections.get(),
+            "max_connections are open; further clients are refused, and counted in tars_proxy_connections_refused_total"
         );
     }
     // Without a handshake nothing can be said in TLS, and Redis makes none for it either.
-    let Some(place) = Refusal::begin().filter(|_| !tls) else {
+    let Some(place) = Refusal::begin().filter(|_| listener.tls.is_none()) else {
         client.reset_on_close();
         return;
     };
