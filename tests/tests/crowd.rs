@@ -86,9 +86,9 @@ impl Client {
     }
 }
 
-/// Who talks is spread over all.
+/// Who talks is spread over all, and half of them are quiet at least.
 fn talks(number: usize, connections: usize) -> bool {
-    let step = (connections / ACTIVE).max(1);
+    let step = (connections / ACTIVE).max(2);
     number.is_multiple_of(step) && number / step < ACTIVE
 }
 
