@@ -4,8 +4,10 @@
 //! and nothing else; each runs an event loop of its own, and accepts from all listening sockets.
 
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,8 +19,7 @@ use tars_sidecar::logging::LogLevel;
 use tars_sidecar::otlp;
 use tars_sidecar::readiness::Readiness;
 use tars_sidecar::signals::{Event, Signals};
-use tokio::runtime::Builder;
-use tokio::task::LocalSet;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::config::{self, Address, Config, ConfigError, Limits, Reloaded};
@@ -145,7 +146,7 @@ async fn control(
                 error,
             })
         })
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<Arc<[_]>, _>>()?;
     let addresses: Vec<String> = bound
         .iter()
         .map(|bound| bound.local_addr().map(|address| address.to_string()))
@@ -288,7 +289,7 @@ fn connections(config: &Config) -> usize {
 /// Stops accepting, lets connections finish, ends open spans, and exports what there is: within `drain_timeout`.
 async fn stop(
     shared: &Arc<Shared>,
-    bound: Vec<Bound>,
+    bound: Arc<[Bound]>,
     threads: Vec<JoinHandle<()>>,
     exporting: export::Exporting,
 ) {
@@ -409,47 +410,68 @@ fn distinct(listeners: &[Arc<Listener>]) -> Vec<Arc<Upstream>> {
 
 fn spawn_workers(
     shared: &Arc<Shared>,
-    bound: &[Bound],
+    bound: &Arc<[Bound]>,
     listeners: &[Arc<Listener>],
 ) -> io::Result<Vec<JoinHandle<()>>> {
     (0..shared.config.workers)
         .map(|number| {
-            let runtime = Builder::new_current_thread()
-                .enable_all()
-                .on_thread_park(worker::before_sleep)
-                .build()?;
-            let acceptors = {
-                // A socket is registered with the event loop of the runtime that is entered.
-                let _entered = runtime.enter();
-                bound
-                    .iter()
-                    .map(Acceptor::new)
-                    .collect::<io::Result<Vec<_>>>()?
-            };
-            let (shared, listeners) = (shared.clone(), listeners.to_vec());
-            std::thread::Builder::new()
+            let (shared, bound, listeners) = (shared.clone(), bound.clone(), listeners.to_vec());
+            // An event loop stays on the thread that made it, which says how that went.
+            let (says, hears) = sync_channel(1);
+            let thread = std::thread::Builder::new()
                 .name(format!("data-{number}"))
-                .spawn(move || {
-                    let worker = Worker::of_this_thread(shared.clone(), number);
-                    let local = LocalSet::new();
-                    for (acceptor, listener) in acceptors.into_iter().zip(listeners) {
-                        local.spawn_local(serve(acceptor, listener, worker.clone()));
-                    }
-                    local.block_on(&runtime, async {
-                        shared.drain.started().await;
-                        // Each time they are woken, connections look whether they are at rest by now.
-                        let mut looks = interval(LOOK_EVERY);
-                        let mut finished = std::pin::pin!(shared.drain.finished());
-                        loop {
-                            tokio::select! {
-                                () = &mut finished => return,
-                                _ = looks.tick() => worker.wake_all(),
-                            }
+                .spawn(
+                    move || match data_thread(&shared, number, &bound, listeners) {
+                        Ok((runtime, worker)) => {
+                            // The sockets are closed when the proxy drains, and this thread does not hold them open.
+                            drop(bound);
+                            // Whoever started the thread waits for this, or is no more.
+                            let _ = says.send(Ok(()));
+                            runtime.block_on(until_drained(&shared, &worker));
                         }
-                    });
-                })
+                        Err(error) => {
+                            let _ = says.send(Err(error));
+                        }
+                    },
+                )?;
+            hears.recv().map_err(io::Error::other)??;
+            Ok(thread)
         })
         .collect()
+}
+
+/// A thread's event loop, which accepts from all listening sockets.
+fn data_thread(
+    shared: &Arc<Shared>,
+    number: usize,
+    bound: &[Bound],
+    listeners: Vec<Arc<Listener>>,
+) -> io::Result<(LocalRuntime, Rc<Worker>)> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(worker::before_sleep)
+        .build_local(LocalOptions::default())?;
+    let worker = Worker::of_this_thread(shared.clone(), number);
+    // A socket is registered with the event loop of the runtime that is entered.
+    let entered = runtime.enter();
+    for (bound, listener) in bound.iter().zip(listeners) {
+        runtime.spawn_local(serve(Acceptor::new(bound)?, listener, worker.clone()));
+    }
+    drop(entered);
+    Ok((runtime, worker))
+}
+
+async fn until_drained(shared: &Shared, worker: &Worker) {
+    shared.drain.started().await;
+    // Each time they are woken, connections look whether they are at rest by now.
+    let mut looks = interval(LOOK_EVERY);
+    let mut finished = std::pin::pin!(shared.drain.finished());
+    loop {
+        tokio::select! {
+            () = &mut finished => return,
+            _ = looks.tick() => worker.wake_all(),
+        }
+    }
 }
 
 /// Gives up deliveries that nobody settles.

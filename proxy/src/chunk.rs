@@ -43,6 +43,16 @@ impl<'a> Chunk<'a> {
         self.edited = true;
     }
 
+    /// Replaces a range, where it stands if it is as long as what comes in its place.
+    #[inline]
+    pub fn replace(&mut self, range: Range<usize>, with: &[u8]) {
+        if range.len() == with.len() {
+            self.patch(range.start, with);
+        } else {
+            self.splice(range, with);
+        }
+    }
+
     /// Hands over the bytes together with a function that splices into what will be written instead of them.
     pub fn split(&mut self) -> (&[u8], impl FnMut(Range<usize>, &[u8])) {
         let Self {

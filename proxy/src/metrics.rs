@@ -8,7 +8,7 @@ mod names;
 
 use std::sync::Arc;
 
-use prometheus::core::{Collector, GenericCounter};
+use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
@@ -390,39 +390,6 @@ impl GroupMetrics {
                 .settled
                 .with_label_values(&[&*self.stream, &*self.group, other])
                 .inc(),
-        }
-    }
-}
-
-/// A counter of the `prometheus` crate that is added to once per read instead of once per command.
-#[derive(Debug)]
-pub struct Batched {
-    counter: GenericCounter<prometheus::core::AtomicU64>,
-    pending: std::cell::Cell<u64>,
-}
-
-impl Batched {
-    /// Around a counter.
-    #[must_use]
-    pub fn new(counter: IntCounter) -> Self {
-        Self {
-            counter,
-            pending: std::cell::Cell::new(0),
-        }
-    }
-
-    /// Counts one, to be shown after the next [`flush`](Self::flush).
-    #[inline]
-    pub fn inc(&self) {
-        self.pending.set(self.pending.get() + 1);
-    }
-
-    /// Shows what was counted.
-    #[inline]
-    pub fn flush(&self) {
-        let pending = self.pending.take();
-        if pending > 0 {
-            self.counter.inc_by(pending);
         }
     }
 }

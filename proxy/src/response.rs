@@ -100,7 +100,23 @@ impl Replies {
             {
                 self.walked(&mut deliver, cx);
             }
-            let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
+            let mut buf = chunk.bytes().get(*consumed..).unwrap_or_default();
+            if matches!(self.stage, Stage::Between)
+                && self.transaction.is_none()
+                && cx.authenticated
+            {
+                let before = buf.len();
+                while let Some(end) = skim::whole(buf)
+                    && let Some(op) = cx.inflight.pop_simple()
+                {
+                    let (reply, rest) = buf.split_at_checked(end).unwrap_or_default();
+                    if !matches!(op, Op::Plain(_)) {
+                        self.answered(op, reply, cx);
+                    }
+                    buf = rest;
+                }
+                *consumed += before - buf.len();
+            }
             if buf.is_empty() {
                 return Ok(());
             }
@@ -400,7 +416,7 @@ impl Replies {
         let error = error_code(reply);
         match op {
             Op::Send(mut send) => {
-                send.span.end = cx.now.max(send.span.start);
+                send.span.end = cx.now.get().max(send.span.start);
                 send.span.outcome = match (error, bulk_id(reply)) {
                     (Some(code), _) => Outcome::Error(code.into()),
                     (None, Some(id)) => {

@@ -104,6 +104,13 @@ impl Cursor {
         Ok(self.pos <= buf.len())
     }
 
+    /// Steps over an argument that is known to be the next.
+    #[inline]
+    pub fn step(&mut self, arg: Span32) {
+        self.pos = arg.end as usize + 2;
+        self.left -= 1;
+    }
+
     /// Moves the positions after `consumed` bytes went away at the front.
     #[inline]
     pub fn rebase(&mut self, consumed: usize) {
@@ -203,20 +210,19 @@ fn is_space(byte: u8) -> bool {
 #[inline(always)]
 pub(crate) fn number_line(buf: &[u8], marker: u8) -> Result<Option<(i64, usize)>, Foreign> {
     // Nearly all numbers have one digit or two, and a line is read for every argument of every command.
-    match *buf {
-        [first, one @ b'0'..=b'9', b'\r', b'\n', ..] if first == marker => {
-            Ok(Some((i64::from(one - b'0'), 4)))
+    if let Some(line) = buf.first_chunk::<5>() {
+        let [first, ten, one, cr, lf] = *line;
+        let (ten, one) = (ten.wrapping_sub(b'0'), one.wrapping_sub(b'0'));
+        if first == marker && ten < 10 {
+            if one == b'\r'.wrapping_sub(b'0') && cr == b'\n' {
+                return Ok(Some((i64::from(ten), 4)));
+            }
+            if ten > 0 && one < 10 && cr == b'\r' && lf == b'\n' {
+                return Ok(Some((i64::from(ten * 10 + one), 5)));
+            }
         }
-        [
-            first,
-            ten @ b'1'..=b'9',
-            one @ b'0'..=b'9',
-            b'\r',
-            b'\n',
-            ..,
-        ] if first == marker => Ok(Some((i64::from((ten - b'0') * 10 + (one - b'0')), 5))),
-        _ => any_number_line(buf, marker),
     }
+    any_number_line(buf, marker)
 }
 
 /// The same for every number.

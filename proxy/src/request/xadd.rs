@@ -230,18 +230,32 @@ pub fn rewrite(
     state: &TraceState,
     mut splice: impl FnMut(Range<usize>, &[u8]),
 ) {
-    let end = args.last().map_or(0, |last| last.end as usize + 2);
-    let traceparent = context.traceparent();
-    let added = added_arguments(carried, state);
-    if added > 0 {
-        let argc = u32::try_from(args.len())
-            .unwrap_or(u32::MAX)
-            .saturating_add(added);
-        let header = Short::line(b'*', argc as usize);
+    if let Some(header) = header(args, added_arguments(carried, state)) {
         splice(0..header_end, header.bytes());
     }
+    rewrite_fields(buf, args, xadd, carried, context, state, splice);
+}
+
+/// The first line of a command that gets so many arguments more.
+#[inline]
+pub(crate) fn header(args: &[Span32], added: u32) -> Option<Short> {
+    (added > 0).then(|| Short::line(b'*', args.len().saturating_add(added as usize)))
+}
+
+/// [`rewrite`] without the first line.
+pub(crate) fn rewrite_fields(
+    buf: &[u8],
+    args: &[Span32],
+    xadd: Xadd,
+    carried: &Carried,
+    context: &SpanContext,
+    state: &TraceState,
+    mut splice: impl FnMut(Range<usize>, &[u8]),
+) {
+    let end = args.last().map_or(0, |last| last.end as usize + 2);
     let mut state_text = state.as_str().as_bytes();
     if carried.has_traceparent || carried.has_tracestate {
+        let traceparent = context.traceparent();
         let pairs = args.get(xadd.fields..).unwrap_or_default();
         for pair in pairs.chunks_exact(2) {
             let [name, value] = pair else { continue };
@@ -254,9 +268,13 @@ pub fn rewrite(
         }
     }
     if !carried.has_traceparent {
-        let mut field = [0u8; APPENDED_LEN];
-        field.copy_from_slice(APPENDED);
-        field[APPENDED_AT..APPENDED_AT + TRACEPARENT_LEN].copy_from_slice(&traceparent);
+        let mut field = *APPENDED;
+        if let Some(value) = field
+            .get_mut(APPENDED_AT..)
+            .and_then(<[u8]>::first_chunk_mut)
+        {
+            context.write_traceparent(value);
+        }
         splice(end..end, &field);
     }
     if !carried.has_tracestate && !state_text.is_empty() {
