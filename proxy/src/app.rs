@@ -22,10 +22,10 @@ use tars_sidecar::signals::{Event, Signals};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::config::{self, Address, Config, ConfigError, Reloaded};
+use crate::config::{self, Address, Config, ConfigError, Limits, Reloaded};
 use crate::deliveries::Deliveries;
 use crate::listener::{Acceptor, serve};
-use crate::metrics::Metrics;
+use crate::metrics::{Bounded, Metrics};
 use crate::tls::{self, Connector, FileError};
 use crate::trace::export::{self, SpanQueue};
 use crate::trace::recent::{self, Recent};
@@ -157,7 +157,7 @@ async fn control(
             .off((!config.trace).then_some("tracing is off (no_trace)")),
     );
     let described = Arc::new(ArcSwap::from_pointee(config.describe()));
-    let shown = described.clone();
+    let (shown, level) = (described.clone(), log_level.clone());
     let admin = Admin::new(Parts {
         name: "tars-proxy",
         version: env!("CARGO_PKG_VERSION"),
@@ -169,7 +169,7 @@ async fn control(
     .merge(recent::routes(recent.clone()))
     .merge(axum::Router::new().route(
         "/config",
-        axum::routing::get(async move || axum::Json(shown.load().as_ref().clone())),
+        axum::routing::get(async move || axum::Json(in_force(&shown.load(), &level))),
     ))
     .list("/traces", "recent traces, live")
     .list("/config", "what is in force")
@@ -190,17 +190,28 @@ async fn control(
     let service =
         otlp::Service::from_env(&env).map_err(|error| Error::Telemetry(error.to_string()))?;
     let exporter = otlp.map(|otlp| move |name: &str| otlp.exporter(&service.resource(name)));
-    let exporting = export::spawn(settings, spans.clone(), recent, exporter);
+    let exporting = export::spawn(settings, spans.clone(), recent.clone(), exporter);
 
     let rules = Arc::new(ArcSwap::new(config.rules.clone()));
     let [held, pending] = budgets(&config.limits);
+    let limits = Limits {
+        max_connections: connections(&config),
+        ..config.limits
+    };
+    Bounded {
+        held: held.clone(),
+        pending: pending.clone(),
+        recent,
+    }
+    .register(&limits, metrics.registry())
+    .map_err(|error| Error::Telemetry(error.to_string()))?;
     let shared = Arc::new(Shared {
         deliveries: Deliveries::new(
             config.limits.max_deliveries,
             metrics.deliveries.clone(),
             metrics.deliveries_evicted.clone(),
         ),
-        room: AtomicUsize::new(connections(&config)),
+        room: AtomicUsize::new(limits.max_connections),
         held,
         pending,
         rules: rules.clone(),
@@ -246,6 +257,15 @@ async fn control(
     stop(&shared, bound, threads, exporting).await;
     admin.abort();
     Ok(())
+}
+
+/// The configuration with what was changed in it while the process runs, and not by reading it again.
+fn in_force(described: &serde_json::Value, log_level: &LogLevel) -> serde_json::Value {
+    let mut shown = described.clone();
+    if let (Some(level), Ok(now)) = (shown.get_mut("log_level"), log_level.get()) {
+        *level = now.into();
+    }
+    shown
 }
 
 /// Connections that may be open at once: `max_connections`, or fewer where the process may not have descriptors for as

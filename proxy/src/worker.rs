@@ -55,8 +55,8 @@ pub const FREE_PENDING: usize = 16 * 1024;
 /// Memory for messages that are held, and for commands that wait. What one read brings is free.
 #[must_use]
 pub fn budgets(limits: &Limits) -> [Arc<Budget>; 2] {
-    let held = Budget::new(limits.held_bytes(), READ_BYTES);
-    let pending = Budget::new(limits.pending_bytes(), FREE_PENDING);
+    let held = Budget::new(limits.max_held_bytes, READ_BYTES);
+    let pending = Budget::new(limits.max_pending_bytes, FREE_PENDING);
     [held, pending].map(Arc::new)
 }
 
