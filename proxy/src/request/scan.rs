@@ -209,7 +209,7 @@ fn is_space(byte: u8) -> bool {
 fn bulk_length(length: i64) -> Result<usize, Foreign> {
     usize::try_from(length)
         .ok()
-        .filter(|length| *length <= usize::MAX / 4)
+        .filter(|length| *length <= usize::MAX / 2)
         .ok_or(Foreign)
 }
 
