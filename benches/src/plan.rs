@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::contender::Contender;
+use crate::linear::{Axis, Series, most_connections};
 use crate::load::Pace;
 use crate::workload::Workload;
 
@@ -81,7 +82,9 @@ pub enum Plan {
     Peers,
     /// Every workload, value size, pipeline and number of connections.
     Full,
-    /// A second or two, to see that everything starts.
+    /// Replies, pipelines and connections from small to large: how cost grows. In under 5 minutes.
+    Linear,
+    /// A few seconds, to see that everything starts.
     Smoke,
 }
 
@@ -117,6 +120,7 @@ impl Plan {
         match self {
             Self::Peers => peers.into(),
             Self::Full => peers.into_iter().chain(more).collect(),
+            Self::Linear => Vec::new(),
             Self::Smoke => vec![Case::closed(Xadd, 64, 16, 2), Case::open(Path, 2, 300.0)],
         }
     }
@@ -131,12 +135,60 @@ impl Plan {
             .into()
     }
 
+    /// What grows in it.
+    #[must_use]
+    pub fn series(self) -> Vec<Series> {
+        use Workload::{Get, Xadd, Xrange, Xreadgroup};
+        let decades = |from: u64, to: u64| -> Vec<u64> {
+            std::iter::successors(Some(from), |size| Some(size * 10))
+                .take_while(|size| *size <= to)
+                .collect()
+        };
+        let series = |axis, workload, value, sizes: Vec<u64>, total| Series {
+            axis,
+            workload,
+            value,
+            sizes,
+            total,
+        };
+        // Entries of 1,000 and of 200 bytes in a reply.
+        let (large, small) = (875, 76);
+        match self {
+            Self::Peers | Self::Full => Vec::new(),
+            Self::Linear => {
+                let (mb, replies) = (1_000_000, || decades(1_000_000, 100_000_000));
+                let pipelines = || decades(10, 100_000);
+                let mut connections = decades(1, 1_000);
+                connections.push(most_connections());
+                vec![
+                    series(Axis::Reply, Xrange, large, replies(), 100 * mb),
+                    series(Axis::Reply, Xreadgroup, large, replies(), 100 * mb),
+                    series(Axis::Reply, Xreadgroup, small, replies(), 100 * mb),
+                    series(Axis::Pipeline, Get, 64, pipelines(), 100_000),
+                    series(Axis::Pipeline, Xadd, 64, pipelines(), 100_000),
+                    series(Axis::Connections, Xadd, 64, connections, 20_000),
+                ]
+            }
+            Self::Smoke => vec![
+                series(
+                    Axis::Reply,
+                    Xreadgroup,
+                    large,
+                    decades(10_000, 100_000),
+                    100_000,
+                ),
+                series(Axis::Pipeline, Xadd, 64, decades(10, 100), 100),
+                series(Axis::Connections, Xadd, 64, decades(1, 10), 100),
+            ],
+        }
+    }
+
     /// How long each case is measured for each contender in each round.
     #[must_use]
     pub fn duration(self) -> Duration {
         match self {
             Self::Smoke => Duration::from_millis(300),
-            Self::Peers | Self::Full => Duration::from_millis(1_500),
+            _ => Duration::from_millis(1_500),
         }
     }
 
@@ -147,12 +199,27 @@ impl Plan {
             Self::Smoke => 100,
             Self::Peers => 1_000,
             Self::Full => 9_000,
+            Self::Linear => 0,
+        }
+    }
+
+    /// How long a command waits in the server to show whether others wait too.
+    #[must_use]
+    pub fn block(self) -> Duration {
+        match self {
+            Self::Smoke => Duration::from_millis(200),
+            Self::Peers | Self::Full => Duration::from_secs(2),
+            Self::Linear => Duration::ZERO,
         }
     }
 
     /// Its contenders.
     #[must_use]
     pub fn contenders(self) -> &'static [Contender] {
-        Contender::value_variants()
+        use Contender::{BareRelay, Tars100Percent, TarsUnsampled};
+        match self {
+            Self::Linear => &[BareRelay, TarsUnsampled, Tars100Percent],
+            _ => Contender::value_variants(),
+        }
     }
 }
