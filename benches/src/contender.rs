@@ -149,7 +149,8 @@ impl Contender {
                     let (sampler, ratio) = match self {
                         Self::Tars1Percent => ("parentbased_traceidratio", "0.01"),
                         Self::Tars100Percent => ("parentbased_always_on", ""),
-                        _ => ("parentbased_always_off", ""),
+                        // Not even where a message that is read says so.
+                        _ => ("always_off", ""),
                     };
                     command.env("OTEL_TRACES_SAMPLER", sampler);
                     command.env("OTEL_TRACES_SAMPLER_ARG", ratio);

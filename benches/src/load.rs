@@ -138,7 +138,7 @@ pub fn run(at: SocketAddr, load: &Load, mut at_edges: impl FnMut()) -> Result<Ou
     }
     if load.pace == Pace::Closed {
         for connection in &mut connections {
-            if sent < load.requests {
+            if !measuring || sent < load.requests {
                 sent += connection.send_next(Instant::now(), &epoll)?;
             }
         }
@@ -214,7 +214,7 @@ pub fn run(at: SocketAddr, load: &Load, mut at_edges: impl FnMut()) -> Result<Ou
             }
             if completed.batches > 0 {
                 requests += u64::from(completed.requests);
-                if load.pace == Pace::Closed && sent < load.requests {
+                if load.pace == Pace::Closed && (!measuring || sent < load.requests) {
                     sent += connection.send_next(last_answer, &epoll)?;
                 }
             }

@@ -27,9 +27,9 @@ enum Command {
     Run {
         /// Which cases
         plan: Plan,
-        /// How often each case is measured
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
-        rounds: u16,
+        /// How often everything is measured [default: 5; linear 4, smoke 1]
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        rounds: Option<u16>,
         /// Only these contenders (the direct way is always among them)
         #[arg(long, value_delimiter = ',')]
         only: Vec<Contender>,
@@ -89,7 +89,7 @@ fn execute(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             };
             let options = Options {
                 plan,
-                rounds: rounds.into(),
+                rounds: rounds.unwrap_or(plan.rounds()).into(),
                 contenders,
             };
             write_run(&run::run(&options, progress)?, &out)
@@ -117,17 +117,16 @@ fn write_run(measured: &Run, out: &Path) -> Result<(), Box<dyn std::error::Error
 }
 
 fn write_document(document: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let folder = document.with_extension("");
     let runs = report::runs(document)?;
     for (name, run) in &runs {
         if let Some(pictures) = run.as_ref().and_then(report::pictures) {
-            fs::write(
-                document.with_extension("").join(name).with_extension("svg"),
-                pictures,
-            )?;
+            fs::write(folder.join(name).with_extension("svg"), pictures)?;
         }
     }
     let text = fs::read_to_string(document)?;
-    fs::write(document, report::rewrite(&text, &runs)?)?;
+    let folder = folder.file_name().unwrap_or_default().to_string_lossy();
+    fs::write(document, report::rewrite(&text, &folder, &runs)?)?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::contender::Contender;
 use crate::linear::{Axis, Series, most_connections};
 use crate::load::Pace;
+use crate::report::number;
 use crate::workload::Workload;
 
 /// One kind of load.
@@ -36,11 +37,11 @@ impl Case {
         }
     }
 
-    const fn open(workload: Workload, connections: usize, rate: f64) -> Self {
+    const fn open(workload: Workload, pipeline: u32, connections: usize, rate: f64) -> Self {
         Self {
             workload,
             value: 64,
-            pipeline: 1,
+            pipeline,
             connections,
             pace: Pace::Open(rate),
         }
@@ -65,7 +66,7 @@ impl Case {
         };
         let pace = match self.pace {
             Pace::Closed => String::new(),
-            Pace::Open(rate) => format!(", {rate} a second"),
+            Pace::Open(rate) => format!(", {} batches a second", number(rate, 0)),
         };
         format!(
             "{}, {value}, P={}, {connections}{pace}",
@@ -99,6 +100,9 @@ impl Plan {
             Case::closed(Get, 64, 16, 50),
             Case::closed(Xadd, 64, 16, 50),
             Case::closed(Path, 64, 16, 50),
+            // At a rate at which every span can be exported.
+            Case::open(Xadd, 16, 50, 2_000.0),
+            Case::open(Path, 16, 50, 2_000.0),
             Case::closed(Get, 64, 1, 1),
         ];
         let more = [
@@ -113,15 +117,15 @@ impl Plan {
             Case::closed(Xadd, 64 * 1024, 1, 50),
             Case::closed(Get, 64, 1, 1000),
             Case::closed(Xadd, 64, 1, 1000),
-            Case::open(Get, 50, 5_000.0),
-            Case::open(Xadd, 50, 5_000.0),
-            Case::open(Get, 1000, 5_000.0),
+            Case::open(Get, 1, 50, 5_000.0),
+            Case::open(Xadd, 1, 50, 5_000.0),
+            Case::open(Get, 1, 1000, 5_000.0),
         ];
         match self {
             Self::Peers => peers.into(),
             Self::Full => peers.into_iter().chain(more).collect(),
             Self::Linear => Vec::new(),
-            Self::Smoke => vec![Case::closed(Xadd, 64, 16, 2), Case::open(Path, 2, 300.0)],
+            Self::Smoke => vec![Case::closed(Xadd, 64, 16, 2), Case::open(Path, 1, 2, 300.0)],
         }
     }
 
@@ -166,7 +170,7 @@ impl Plan {
                     series(Axis::Reply, Xreadgroup, small, replies(), 100 * mb),
                     series(Axis::Pipeline, Get, 64, pipelines(), 100_000),
                     series(Axis::Pipeline, Xadd, 64, pipelines(), 100_000),
-                    series(Axis::Connections, Xadd, 64, connections, 20_000),
+                    series(Axis::Connections, Xadd, 64, connections, 10_000),
                 ]
             }
             Self::Smoke => vec![
@@ -189,6 +193,16 @@ impl Plan {
         match self {
             Self::Smoke => Duration::from_millis(300),
             _ => Duration::from_millis(1_500),
+        }
+    }
+
+    /// How often everything is measured, where nothing else is asked for.
+    #[must_use]
+    pub fn rounds(self) -> u16 {
+        match self {
+            Self::Smoke => 1,
+            Self::Linear => 4,
+            Self::Peers | Self::Full => 5,
         }
     }
 

@@ -21,7 +21,6 @@ use crate::linear;
 use crate::load::{self, Load};
 use crate::measured::{Curve, Latency, Machine, Measured, Memory, Point, Run, Sample};
 use crate::plan::{Case, Plan};
-use crate::workload::Workload;
 
 /// Before anything counts.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -167,7 +166,7 @@ impl Parts {
             let title = measured.case.title();
             let mut samples = BTreeMap::new();
             for contender in self.turn(round + n) {
-                if measured.case.workload == Workload::Path && !contender.has_groups() {
+                if measured.case.workload.has_groups() && !contender.has_groups() {
                     continue;
                 }
                 let Some(running) = running.get(&contender) else {
@@ -209,7 +208,9 @@ impl Parts {
         let mut points: BTreeMap<Contender, Vec<Point>> = BTreeMap::new();
         for (n, &size) in series.sizes.iter().enumerate() {
             for contender in self.turn(turn + n) {
-                if contender == Contender::Direct {
+                if contender == Contender::Direct
+                    || series.workload.has_groups() && !contender.has_groups()
+                {
                     continue;
                 }
                 let title = format!("{}, {}", series.title(), series.size(size));

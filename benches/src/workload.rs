@@ -31,6 +31,12 @@ impl Workload {
         }
     }
 
+    /// Whether it needs consumer groups.
+    #[must_use]
+    pub fn has_groups(self) -> bool {
+        matches!(self, Self::Path | Self::Xreadgroup)
+    }
+
     /// As it is written in tables.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -1,9 +1,10 @@
 //! A document with parts that are written by this program, so that no figure is typed by hand.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::{fs, io};
 
-use super::{met, tables, targets};
+use super::{met, pictures, tables, targets};
 use crate::measured::Run;
 
 const BEGIN: &str = "<!-- tars-bench: ";
@@ -43,11 +44,11 @@ pub fn runs(document: &Path) -> io::Result<Runs> {
 }
 
 /// Writes each part anew between `<!-- tars-bench: NAME -->` and `<!-- tars-bench: end -->`: the tables of that run, or under the name
-/// `targets` the targets of all.
+/// `targets` the targets of all. Pictures are in `folder`, as the document sees it.
 ///
 /// # Errors
 /// If the document is not as it should be.
-pub fn rewrite(document: &str, runs: &Runs) -> Result<String, Error> {
+pub fn rewrite(document: &str, folder: &str, runs: &Runs) -> Result<String, Error> {
     let mut out = String::new();
     let mut rest = document;
     while let Some((before, after)) = rest.split_once(BEGIN) {
@@ -55,7 +56,7 @@ pub fn rewrite(document: &str, runs: &Runs) -> Result<String, Error> {
         let Some((_, after)) = after.split_once(END) else {
             return Err(Error::Open(name.to_owned()));
         };
-        let text = text(name, runs).ok_or_else(|| Error::Unknown(name.to_owned()))?;
+        let text = text(name, folder, runs).ok_or_else(|| Error::Unknown(name.to_owned()))?;
         out.extend([
             before,
             BEGIN,
@@ -70,15 +71,24 @@ pub fn rewrite(document: &str, runs: &Runs) -> Result<String, Error> {
     Ok(out + rest)
 }
 
-fn text(name: &str, runs: &Runs) -> Option<String> {
+fn text(name: &str, folder: &str, runs: &Runs) -> Option<String> {
     if name == "targets" {
         let all = runs.iter().filter_map(|(_, run)| run.as_ref());
         return Some(met(&all.flat_map(targets).collect::<Vec<_>>()));
     }
     let (_, run) = runs.iter().find(|(known, _)| *known == name)?;
+    let Some(run) = run else {
+        return Some("Not measured yet.".to_owned());
+    };
+    let mut text = String::new();
+    if pictures(run).is_some() {
+        let _ = writeln!(
+            text,
+            "![What the tables below say, as pictures]({folder}/{name}.svg)\n"
+        );
+    }
     // The document has the targets of all runs in one place.
-    let text = run.as_ref().map(|run| tables(run, false));
-    Some(text.unwrap_or_else(|| "Not measured yet.".to_owned()))
+    Some(text + &tables(run, false))
 }
 
 #[cfg(test)]
@@ -90,9 +100,9 @@ mod tests {
     fn only_the_parts_are_written() {
         let runs = vec![("peers", Some(even())), ("count", None)];
         let document = "a\n<!-- tars-bench: peers -->\nold\n<!-- tars-bench: end -->\nb\n<!-- tars-bench: count -->\n<!-- tars-bench: end -->\nc\n";
-        let written = rewrite(document, &runs).unwrap();
+        let written = rewrite(document, "d", &runs).unwrap();
         assert!(
-            written.starts_with("a\n<!-- tars-bench: peers -->\n\nPlan `peers`"),
+            written.starts_with("a\n<!-- tars-bench: peers -->\n\n![What the tables below say, as pictures](d/peers.svg)\n\nPlan `peers`"),
             "{written}"
         );
         assert!(
@@ -100,8 +110,8 @@ mod tests {
                 && written.ends_with("Not measured yet.\n\n<!-- tars-bench: end -->\nc\n")
         );
         assert!(!written.contains("old"), "{written}");
-        assert_eq!(rewrite(&written, &runs).unwrap(), written);
-        let of = |text: &str| rewrite(text, &runs).unwrap_err();
+        assert_eq!(rewrite(&written, "d", &runs).unwrap(), written);
+        let of = |text: &str| rewrite(text, "d", &runs).unwrap_err();
         assert_eq!(
             of("<!-- tars-bench: x -->\n<!-- tars-bench: end -->"),
             Error::Unknown("x".into())
