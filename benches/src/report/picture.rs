@@ -3,10 +3,13 @@
 use std::fmt::Write as _;
 
 /// Sizes in the file of many pictures.
-const COLUMN: f64 = 560.0;
+const WIDTH: f64 = 1776.0;
 const GAP: f64 = 24.0;
 const HEADING: f64 = 40.0;
 const CAPTION: f64 = 24.0;
+
+/// Wider ones stand in two columns, others in three.
+const WIDE: f64 = 700.0;
 
 /// What is drawn, and what it is called.
 pub(super) struct Picture {
@@ -28,46 +31,46 @@ impl Picture {
             self.body
         )
     }
-
-    /// Its height where it is as wide as a column.
-    fn scaled(&self) -> f64 {
-        self.height * COLUMN / self.width
-    }
 }
 
-/// A file of its own: a row of pictures under each heading.
+/// A file of its own: pictures under each heading, in rows.
 pub(super) fn all(sections: &[(String, Vec<Picture>)], style: &str) -> String {
     let mut body = String::new();
-    let (mut top, mut columns) = (GAP, 1);
+    let mut top = GAP;
     for (heading, pictures) in sections {
         let _ = writeln!(
             body,
-            "<text class='heading' x='{GAP}' y='{}'>{}</text>",
+            "<text class='heading' x='{GAP}' y='{:.0}'>{}</text>",
             top + 18.0,
             escape(heading)
         );
         top += HEADING;
-        for (n, picture) in pictures.iter().enumerate() {
-            let left = GAP + (COLUMN + GAP) * n as f64;
-            let _ = writeln!(
-                body,
-                "<text class='caption' x='{left}' y='{:.0}'>{}</text>\n\
-                 <svg x='{left}' y='{:.0}' width='{COLUMN}' height='{:.0}' viewBox='0 0 {} {}'>\n{}</svg>",
-                top + 12.0,
-                escape(&picture.title),
-                top + CAPTION,
-                picture.scaled(),
-                picture.width,
-                picture.height,
-                picture.body
-            );
+        let wide = pictures.iter().any(|picture| picture.width > WIDE);
+        let columns = if wide { 2 } else { 3 };
+        let width = (WIDTH - GAP) / columns as f64 - GAP;
+        for row in pictures.chunks(columns) {
+            let mut tallest: f64 = 0.0;
+            for (n, picture) in row.iter().enumerate() {
+                let left = GAP + (width + GAP) * n as f64;
+                let height = picture.height * width / picture.width;
+                tallest = tallest.max(height);
+                let _ = writeln!(
+                    body,
+                    "<text class='caption' x='{left}' y='{:.0}'>{}</text>\n\
+                     <svg x='{left}' y='{:.0}' width='{width}' height='{height:.0}' viewBox='0 0 {} {}'>\n{}</svg>",
+                    top + 12.0,
+                    escape(&picture.title),
+                    top + CAPTION,
+                    picture.width,
+                    picture.height,
+                    picture.body
+                );
+            }
+            top += CAPTION + tallest + GAP;
         }
-        top += CAPTION + GAP + pictures.iter().map(Picture::scaled).fold(0.0, f64::max);
-        columns = columns.max(pictures.len());
     }
-    let width = GAP + (COLUMN + GAP) * columns as f64;
     format!(
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {top:.0}' font-family='system-ui, sans-serif'>\n\
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {top:.0}' font-family='system-ui, sans-serif'>\n\
          <style>\n{style}</style>\n{body}</svg>\n"
     )
 }

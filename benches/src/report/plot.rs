@@ -7,10 +7,10 @@ use super::picture::{Picture, escape};
 use crate::contender::Contender;
 use crate::measured::{Curve, Point, Spread};
 
-const WIDTH: f64 = 460.0;
-const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 58.0;
-const RIGHT: f64 = 16.0;
+const WIDTH: f64 = 540.0;
+const HEIGHT: f64 = 330.0;
+const LEFT: f64 = 66.0;
+const RIGHT: f64 = 34.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 54.0;
 
@@ -35,23 +35,18 @@ pub(super) fn pictures(curve: &Curve) -> Vec<Picture> {
     };
     vec![
         picture(
-            format!("CPU of the proxy for {what}, us; dashed: as for the smallest, times the size"),
+            format!("CPU us for {what}; dashed: in proportion to the smallest"),
             &piece,
             Scale::Powers,
             Some(1),
         ),
         picture(
-            format!("CPU us/{unit}; dashed: as for the smallest"),
+            format!("CPU us/{unit}; dashed: as at the smallest"),
             &each,
             Scale::Powers,
             Some(0),
         ),
-        picture(
-            "Peak memory of the proxy, MB".to_owned(),
-            &peak,
-            Scale::FromZero,
-            None,
-        ),
+        picture("Peak memory, MB".to_owned(), &peak, Scale::FromZero, None),
     ]
 }
 
@@ -155,7 +150,7 @@ fn draw(lines: &[Line], scale: Scale, ideal: Option<i32>) -> String {
     let ideals: Vec<[(f64, f64); 2]> = lines.iter().filter_map(|line| line.ideal(ideal?)).collect();
     let ideal_ends = ideals.iter().flatten().map(|(_, figure)| *figure);
     let y = ruler(ends.chain(ideal_ends), scale, HEIGHT - BOTTOM, TOP);
-    let mut out = String::new();
+    let mut out = "<g class='chart'>\n".to_owned();
     for tick in x.ticks() {
         let at = x.at(tick);
         let _ = writeln!(
@@ -177,7 +172,7 @@ fn draw(lines: &[Line], scale: Scale, ideal: Option<i32>) -> String {
             short(tick)
         );
     }
-    let room = (WIDTH - LEFT - RIGHT) / lines.len().max(1) as f64;
+    let room = WIDTH / lines.len().max(1) as f64;
     for (n, line) in lines.iter().enumerate() {
         let _ = write!(out, "<g class='line{n}'>");
         if let Some([(size, figure), (end, there)]) = ideals.get(n) {
@@ -202,7 +197,7 @@ fn draw(lines: &[Line], scale: Scale, ideal: Option<i32>) -> String {
                 y.at(spread.median)
             );
         }
-        let left = LEFT + room * n as f64;
+        let left = room * n as f64 + 2.0;
         let _ = writeln!(
             out,
             "<path d='{path}'/><circle cx='{:.1}' cy='{}' r='4'/><text x='{:.1}' y='{}'>{}</text></g>",
@@ -213,7 +208,7 @@ fn draw(lines: &[Line], scale: Scale, ideal: Option<i32>) -> String {
             escape(line.contender.name())
         );
     }
-    out
+    out + "</g>"
 }
 
 /// A tick's figure, short.

@@ -128,6 +128,8 @@ pub fn targets(run: &Run) -> Vec<Target> {
         4.0,
     );
     for (workload, limit) in [(Workload::Xadd, 3.0), (Workload::Path, 6.0)] {
+        let which = (workload, 16, 50);
+        found.more(which, "CPU us", (Tars100Percent, BareRelay), cpu, limit);
         found.spans(workload, limit);
     }
     let p50 = |sample: &Sample| sample.latency.p50;
