@@ -13,6 +13,7 @@ const LEFT: f64 = 66.0;
 const RIGHT: f64 = 34.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 54.0;
+const LETTER: f64 = 6.9;
 
 /// Cost of a piece, cost of a unit, memory.
 pub(super) fn pictures(curve: &Curve) -> Vec<Picture> {
@@ -25,7 +26,7 @@ pub(super) fn pictures(curve: &Curve) -> Vec<Picture> {
     let what = match curve.series.axis {
         crate::linear::Axis::Reply => "a reply",
         crate::linear::Axis::Pipeline => "a pipeline",
-        crate::linear::Axis::Connections => "a request on each connection",
+        crate::linear::Axis::Connections => "a request on each",
     };
     let picture = |title, lines: &[Line], scale, ideal| Picture {
         title,
@@ -172,7 +173,8 @@ fn draw(lines: &[Line], scale: Scale, ideal: Option<i32>) -> String {
             short(tick)
         );
     }
-    let room = WIDTH / lines.len().max(1) as f64;
+    // Names stand one after the other: as wide as they are long, about.
+    let mut left = 2.0;
     for (n, line) in lines.iter().enumerate() {
         let _ = write!(out, "<g class='line{n}'>");
         if let Some([(size, figure), (end, there)]) = ideals.get(n) {
@@ -197,7 +199,6 @@ fn draw(lines: &[Line], scale: Scale, ideal: Option<i32>) -> String {
                 y.at(spread.median)
             );
         }
-        let left = room * n as f64 + 2.0;
         let _ = writeln!(
             out,
             "<path d='{path}'/><circle cx='{:.1}' cy='{}' r='4'/><text x='{:.1}' y='{}'>{}</text></g>",
@@ -207,6 +208,7 @@ fn draw(lines: &[Line], scale: Scale, ideal: Option<i32>) -> String {
             HEIGHT - 8.0,
             escape(line.contender.name())
         );
+        left += 34.0 + LETTER * line.contender.name().len() as f64;
     }
     out + "</g>"
 }
