@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
-use prometheus::{Histogram, IntCounter};
+use prometheus::Histogram;
 
 use crate::budget::Account;
 use crate::chunk::Chunk;
@@ -24,10 +24,13 @@ use crate::response::Replies;
 use crate::socket::Socket;
 use crate::tls;
 use crate::upstream::Connected;
-use crate::worker::{self, Listener, Worker};
+use crate::worker::{Count, Listener, Moment, Worker};
 
 /// Bytes read at a time. Larger reads make fewer system calls for large values; the buffer is one a thread.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
+
+/// So often a connection reads from one side until it is the turn of the others.
+const READS_AT_A_TURN: u32 = 16;
 
 /// One read in so many is timed for `tars_proxy_added_seconds`: a look at the clock costs as much as framing a command.
 const TIMED_EVERY: u32 = 64;
@@ -64,6 +67,8 @@ struct Pump {
     pending: Vec<u8>,
     /// How much of it has been written.
     written: usize,
+    /// There was nothing to read, and the socket will wake the task when there is.
+    waits: bool,
     end: End,
 }
 
@@ -87,8 +92,7 @@ struct Pumped {
 
 impl Pumped {
     #[inline]
-    fn count(&self, bytes: &IntCounter, added: &Histogram) {
-        bytes.inc_by(self.bytes);
+    fn observe(&self, added: &Histogram) {
         if let Some(since) = self.since {
             added.observe(since.elapsed().as_secs_f64());
         }
@@ -166,7 +170,7 @@ impl Connection {
                     inference: Default::default(),
                     authenticated: false,
                     database: 0,
-                    now: 0,
+                    now: Moment::default(),
                 },
                 waker: None,
             },
@@ -194,7 +198,10 @@ impl Connection {
             quiet,
             ..
         } = self;
-        loop {
+        if up.rests() && !client.is_readable() {
+            return Poll::Pending;
+        }
+        for _ in 0..READS_AT_A_TURN {
             ready!(up.poll_flush(server, task)).map_err(Error::of(Side::Server))?;
             cx.held_up.set(up.held());
             match up.end {
@@ -213,7 +220,7 @@ impl Connection {
                     *consumed = chunk.bytes().len();
                     return;
                 }
-                cx.now = worker::now();
+                cx.now.pass();
                 if let Err(Raw(reason)) = requests.process(chunk, cx, consumed) {
                     if *consumed == 0 && tls::is_record(chunk.bytes()) {
                         cx.listener.hears_tls();
@@ -226,14 +233,20 @@ impl Connection {
                 }
             }))?;
             *spoken = true;
-            let metrics = &cx.worker.shared.metrics;
-            pumped.count(&metrics.bytes_up, &metrics.added_up);
+            cx.worker.counters.add(Count::BytesUp, pumped.bytes);
+            pumped.observe(&cx.worker.shared.metrics.added_up);
             cx.worker.flush_many();
             *quiet = Quiet {
                 client_spoke: true,
                 since: None,
             };
+            if up.rests() {
+                cx.held_up.set(up.held());
+                return Poll::Pending;
+            }
         }
+        task.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// From the server to the client, until one of them has to be waited for.
@@ -255,15 +268,12 @@ impl Connection {
             cx,
             ..
         } = telemetry;
-        loop {
+        if down.rests() && !server.is_readable() {
+            return Poll::Pending;
+        }
+        for _ in 0..READS_AT_A_TURN {
             ready!(down.poll_flush(client, task)).map_err(Error::of(Side::Client))?;
-            cx.held_down.set(down.held() + replies.held());
-            if replies.awaits_client() {
-                let (id, listener) = (cx.connection, cx.listener.clone());
-                for latest in replies.reached_client() {
-                    cx.inference.delivered(id, &listener.inference, latest);
-                }
-            }
+            written(down, replies, cx);
             match down.end {
                 End::Open => {}
                 End::Read => {
@@ -284,7 +294,7 @@ impl Connection {
                     *consumed = chunk.bytes().len();
                     return;
                 }
-                cx.now = worker::now();
+                cx.now.pass();
                 if let Err(Raw(reason)) = replies.process(chunk, cx, consumed) {
                     // Where the requests became raw first, that has been counted.
                     if !std::mem::replace(raw_up, true) {
@@ -296,12 +306,18 @@ impl Connection {
                 }
             }))
             .map_err(Error::swapped)?;
-            let metrics = &cx.worker.shared.metrics;
-            pumped.count(&metrics.bytes_down, &metrics.added_down);
+            cx.worker.counters.add(Count::BytesDown, pumped.bytes);
+            pumped.observe(&cx.worker.shared.metrics.added_down);
             cx.listener.upstream.heard();
             cx.worker.flush_many();
             *quiet = Quiet::default();
+            if down.rests() {
+                written(down, replies, cx);
+                return Poll::Pending;
+            }
         }
+        task.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// The connection is at rest: nothing is awaited, nothing is half done. Where that cannot be known, because it is a
@@ -342,6 +358,18 @@ impl Connection {
     }
 }
 
+/// What was understood has been written to the client.
+#[inline]
+fn written(down: &Pump, replies: &mut Replies, cx: &mut Context) {
+    cx.held_down.set(down.held() + replies.held());
+    if replies.awaits_client() {
+        let (id, listener) = (cx.connection, cx.listener.clone());
+        for latest in replies.reached_client() {
+            cx.inference.delivered(id, &listener.inference, latest);
+        }
+    }
+}
+
 /// The other side may be gone already when it is told.
 fn ignore_not_connected(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotConnected {
@@ -352,9 +380,28 @@ fn ignore_not_connected(error: io::Error) -> io::Result<()> {
 }
 
 impl Pump {
-    /// Writes what is pending.
+    /// Whether all is written, and the task will be woken when there is more to read.
     #[inline]
+    fn rests(&self) -> bool {
+        self.waits && self.pending.is_empty()
+    }
+
+    /// Writes what is pending.
+    #[inline(always)]
     fn poll_flush(&mut self, to: &mut Socket, task: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        if self.pending.is_empty() {
+            return to.poll_flush(task);
+        }
+        ready!(self.poll_pending(to, task))?;
+        to.poll_flush(task)
+    }
+
+    #[cold]
+    fn poll_pending(
+        &mut self,
+        to: &mut Socket,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<io::Result<()>> {
         while let Some(rest) = self
             .pending
             .get(self.written..)
@@ -365,11 +412,9 @@ impl Pump {
                 n => self.written += n,
             }
         }
-        if self.written > 0 {
-            self.pending = Vec::new();
-            self.written = 0;
-        }
-        to.poll_flush(task)
+        self.pending = Vec::new();
+        self.written = 0;
+        Poll::Ready(Ok(()))
     }
 
     /// Reads once, has the bytes understood, and writes what may be written.
@@ -381,7 +426,7 @@ impl Pump {
         understand: impl FnOnce(&mut Chunk<'_>, &mut usize),
     ) -> Poll<Result<Pumped, Error>> {
         BUFFERS.with_borrow_mut(|Buffers { read, out, reads }| {
-            let n = match ready!(from.poll_read(task, read)) {
+            let n = match ready!(from.poll_read_on(task, read, &mut self.waits)) {
                 Ok(n) => n,
                 Err(error) => {
                     // What is held came before a reset: without us it would have arrived. No room for it means none then.
@@ -399,12 +444,12 @@ impl Pump {
             let since = (*reads % TIMED_EVERY == 0).then(Instant::now);
             let fresh = read.get_mut(..n).unwrap_or_default();
             let mut consumed = 0;
-            let mut tail = std::mem::take(&mut self.tail);
-            let work = if tail.is_empty() {
-                fresh
+            let held = !self.tail.is_empty();
+            let work = if held {
+                self.tail.extend_from_slice(fresh);
+                &mut self.tail
             } else {
-                tail.extend_from_slice(fresh);
-                &mut tail
+                fresh
             };
             let mut chunk = Chunk::new(work, out);
             understand(&mut chunk, &mut consumed);
@@ -412,17 +457,17 @@ impl Pump {
             let mut written = 0;
             let mut failed = None;
             while written < bytes.len() {
-                match to.poll_write(task, bytes.get(written..).unwrap_or_default()) {
-                    Poll::Ready(Ok(0)) => {
+                match to.try_write(task, bytes.get(written..).unwrap_or_default()) {
+                    Ok(0) => {
                         failed = Some(io::ErrorKind::WriteZero.into());
                         break;
                     }
-                    Poll::Ready(Ok(n)) => written += n,
-                    Poll::Ready(Err(error)) => {
+                    Ok(n) => written += n,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => {
                         failed = Some(error);
                         break;
                     }
-                    Poll::Pending => break,
                 }
             }
             if failed.is_none()
@@ -430,19 +475,16 @@ impl Pump {
             {
                 self.pending = rest.to_vec();
             }
-            if tail.is_empty() {
-                if let Some(rest) = read.get(consumed..n).filter(|rest| !rest.is_empty()) {
-                    self.tail = rest.to_vec();
-                }
-            } else {
-                tail.drain(..consumed);
-                if consumed > 0 {
+            if held {
+                self.tail.drain(..consumed);
+                if self.tail.is_empty() {
+                    self.tail = Vec::new();
+                } else if consumed > 0 {
                     // What is left came with the end of a message that may have been large.
-                    tail.shrink_to(READ_BYTES);
+                    self.tail.shrink_to(READ_BYTES);
                 }
-                if !tail.is_empty() {
-                    self.tail = tail;
-                }
+            } else if let Some(rest) = read.get(consumed..n).filter(|rest| !rest.is_empty()) {
+                self.tail = rest.to_vec();
             }
             if out.capacity() > KEPT_OUT_BYTES {
                 *out = Vec::new();
@@ -472,10 +514,9 @@ impl Future for Connection {
 
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let worker = this.telemetry.cx.worker.clone();
-        this.telemetry
-            .waker
-            .get_or_insert_with(|| worker.register(task.waker()));
+        if this.telemetry.waker.is_none() {
+            this.telemetry.waker = Some(this.telemetry.cx.worker.register(task.waker()));
+        }
         let up = match this.poll_up(task) {
             // What the server still had to say before it closed comes first; then its end is passed on.
             Poll::Ready(Err(error)) if error.side == Side::Server => {
@@ -487,13 +528,15 @@ impl Future for Connection {
             up => up,
         };
         let down = this.poll_down(task);
+        let worker = &this.telemetry.cx.worker;
         worker.polled();
         match (up, down) {
             (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
             _ if worker.is_draining() => {
+                let overdue = worker.is_overdue();
                 this.quiet.since.get_or_insert_with(Instant::now);
-                if this.is_at_rest() || (worker.is_overdue() && this.may_be_ended()) {
+                if this.is_at_rest() || (overdue && this.may_be_ended()) {
                     Poll::Ready(Ok(()))
                 } else {
                     Poll::Pending
@@ -525,7 +568,7 @@ impl Drop for Telemetry {
         let Self {
             replies, cx, waker, ..
         } = self;
-        cx.now = worker::now();
+        cx.now.pass();
         replies.abandon(cx);
         cx.listener.inference.closed(cx.connection);
         cx.worker.flush();

@@ -20,7 +20,7 @@ use crate::infer::{self, Order};
 use crate::inflight::{FIXED_BYTES, Inflight, Op, Reader};
 use crate::response::entries::Shape;
 use crate::trace::span::Outcome;
-use crate::worker::{Listener, Worker};
+use crate::worker::{Listener, Moment, Worker};
 use command::Kind;
 use consumer::{claim_op, deliver, read_op, settle_op};
 use scan::{Cursor, Foreign, Head, Span32};
@@ -56,8 +56,8 @@ pub struct Context {
     pub authenticated: bool,
     /// SELECTed database, as the replies tell.
     pub database: u32,
-    /// When the bytes at hand were read: Unix time in nanoseconds.
-    pub now: u64,
+    /// When the bytes at hand were read.
+    pub now: Moment,
 }
 
 impl Context {
@@ -167,18 +167,23 @@ impl Requests {
                                 cx.worker.shared.metrics.skipped("unauthenticated");
                             }
                             if held {
+                                // Nearly always all of it is there.
                                 let begun = cursor;
                                 let at = *consumed;
-                                // Nearly always all of it is there.
-                                let whole = ARGUMENTS.with_borrow_mut(|args| {
-                                    args.clear();
-                                    cursor.walk(buf, |arg| args.push(arg))
-                                })?;
                                 let limit = cx.worker.shared.config.limits.max_message_bytes;
-                                if whole && cursor.pos <= limit {
-                                    ARGUMENTS.with_borrow(|args| {
-                                        self.held_command(kind, header_end, args, at, chunk, cx)
-                                    })?;
+                                cursor.step(name);
+                                let handled = ARGUMENTS.with_borrow_mut(|args| {
+                                    args.clear();
+                                    args.push(name);
+                                    let buf = chunk.bytes().get(at..).unwrap_or_default();
+                                    let whole = cursor.walk(buf, |arg| args.push(arg))?;
+                                    let held = whole && cursor.pos <= limit;
+                                    if held {
+                                        self.held_command(kind, header_end, args, at, chunk, cx)?;
+                                    }
+                                    Ok::<_, Raw>(held)
+                                })?;
+                                if handled {
                                     *consumed += cursor.pos;
                                 } else {
                                     self.state = State::Holding(begun);
@@ -186,17 +191,19 @@ impl Requests {
                             } else {
                                 unread(kind, cx);
                                 self.plain_command(kind, argc, cx)?;
-                                self.state = State::Passing(cursor);
+                                if name.end > 0 {
+                                    cursor.step(name);
+                                }
+                                if !pass(&mut cursor, buf, consumed)? {
+                                    self.state = State::Passing(cursor);
+                                    return Ok(());
+                                }
                             }
                         }
                     }
                 }
                 State::Passing(cursor) => {
-                    let complete = cursor.walk(buf, |_| ())?;
-                    let passed = cursor.pos.min(buf.len());
-                    cursor.rebase(passed);
-                    *consumed += passed;
-                    if !complete {
+                    if !pass(cursor, buf, consumed)? {
                         return Ok(());
                     }
                     self.state = State::Between;
@@ -264,6 +271,7 @@ impl Requests {
     }
 
     /// A command whose reply means something; dropped where there will be no reply.
+    #[inline]
     fn expect(&mut self, op: Op, cx: &mut Context) {
         match self.replies {
             ReplyMode::On => {
@@ -447,10 +455,11 @@ impl Requests {
         };
         let kind = Kind::of(name.of(buf));
         ARGUMENTS.with_borrow_mut(|args| {
+            let buf = chunk.bytes().get(at..).unwrap_or_default();
             args.clear();
-            cursor.walk(buf, |arg| args.push(arg))
-        })?;
-        ARGUMENTS.with_borrow(|args| self.held_command(kind, header_end, args, at, chunk, cx))
+            cursor.walk(buf, |arg| args.push(arg))?;
+            self.held_command(kind, header_end, args, at, chunk, cx)
+        })
     }
 
     /// A command whose arguments mean something, whole at `at` of the chunk.
@@ -546,6 +555,16 @@ impl Requests {
     }
 }
 
+/// Lets as much of a command pass as there is. True at its end.
+#[inline(always)]
+fn pass(cursor: &mut Cursor, buf: &[u8], consumed: &mut usize) -> Result<bool, Foreign> {
+    let complete = cursor.walk(buf, |_| ())?;
+    let passed = cursor.pos.min(buf.len());
+    cursor.rebase(passed);
+    *consumed += passed;
+    Ok(complete)
+}
+
 /// Whether the server will close the connection at this header already, for want of AUTH: then it must see it at once.
 fn refused_at_sight(buf: &[u8], cx: &Context) -> bool {
     let long = |argc| argc > MAX_UNAUTHENTICATED_ARGUMENTS as i64;
@@ -586,7 +605,7 @@ pub fn abandon(op: Op, cx: &mut Context, outcome: &Outcome) {
     match op {
         Op::Send(send) => {
             let mut span = send.span;
-            span.end = cx.now.max(span.start);
+            span.end = cx.now.get().max(span.start);
             span.outcome = outcome.clone();
             cx.worker.finish(span);
         }

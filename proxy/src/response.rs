@@ -16,6 +16,7 @@ use crate::infer::Latest;
 use crate::inflight::{Again, Deliver, Op, Reader};
 use crate::request::scan::number_line;
 use crate::request::{Context, Raw, abandon};
+use crate::streams::Stream;
 use crate::trace::span::{EntryId, Outcome};
 use entries::{Step, Walk};
 use pubsub::{Push, Subscriptions};
@@ -100,7 +101,25 @@ impl Replies {
             {
                 self.walked(&mut deliver, cx);
             }
-            let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
+            let mut buf = chunk.bytes().get(*consumed..).unwrap_or_default();
+            if matches!(self.stage, Stage::Between)
+                && self.transaction.is_none()
+                && cx.authenticated
+            {
+                let before = buf.len();
+                while let Some(end) = skim::whole(buf)
+                    && let Some(op) = cx.inflight.pop_simple()
+                {
+                    let (reply, rest) = buf.split_at_checked(end).unwrap_or_default();
+                    match op {
+                        Op::Plain(_) => {}
+                        Op::Count(stream) => accepted(&stream, reply),
+                        op => self.answered(op, reply, cx),
+                    }
+                    buf = rest;
+                }
+                *consumed += before - buf.len();
+            }
             if buf.is_empty() {
                 return Ok(());
             }
@@ -400,7 +419,7 @@ impl Replies {
         let error = error_code(reply);
         match op {
             Op::Send(mut send) => {
-                send.span.end = cx.now.max(send.span.start);
+                send.span.end = cx.now.get().max(send.span.start);
                 send.span.outcome = match (error, bulk_id(reply)) {
                     (Some(code), _) => Outcome::Error(code.into()),
                     (None, Some(id)) => {
@@ -412,8 +431,7 @@ impl Replies {
                 };
                 cx.worker.finish(send.span);
             }
-            // An id, and no nil.
-            Op::Count(stream) if matches!(reply, [b'$', b'0'..=b'9', ..]) => stream.sent.inc(),
+            Op::Count(stream) => accepted(&stream, reply),
             Op::Settle(settle) if error.is_none() => settled(&settle, reply, cx),
             Op::Settle(settle) => refused_settlement(&settle, cx),
             Op::Auth => cx.authenticated |= error.is_none(),
@@ -560,6 +578,14 @@ impl Replies {
                 abandon(op, cx, &Outcome::Unknown);
             }
         }
+    }
+}
+
+/// Counts a message that is in the stream now: an id says so, and no nil.
+#[inline]
+fn accepted(stream: &Stream, reply: &[u8]) {
+    if matches!(reply, [b'$', b'0'..=b'9', ..]) {
+        stream.sent.inc();
     }
 }
 

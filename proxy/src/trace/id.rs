@@ -26,35 +26,27 @@ pub struct ParseIdError {
     digits: usize,
 }
 
-impl TraceId {
-    /// A new trace's id. All of its bytes are random, which is more than the last seven that Level 2's random flag
-    /// vouches for.
-    #[must_use]
-    pub fn random() -> Self {
-        GENERATOR.with_borrow_mut(|generator| {
-            loop {
-                let (high, low) = (generator.high.u64(..), generator.low.u64(..));
-                let id = Self((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
-                if id.is_valid() {
-                    return id;
-                }
+/// The ids of a new trace and of its first span. All bytes of the trace's are random, which is more than the last seven that
+/// Level 2's random flag vouches for.
+#[must_use]
+pub fn random() -> (TraceId, SpanId) {
+    GENERATOR.with_borrow_mut(|generator| {
+        let trace = loop {
+            let (high, low) = (generator.high.u64(..), generator.low.u64(..));
+            let id = TraceId((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
+            if id.is_valid() {
+                break id;
             }
-        })
-    }
+        };
+        (trace, generator.span())
+    })
 }
 
 impl SpanId {
     /// A new span's id.
     #[must_use]
     pub fn random() -> Self {
-        GENERATOR.with_borrow_mut(|generator| {
-            loop {
-                let id = Self(generator.low.u64(..).to_be_bytes());
-                if id.is_valid() {
-                    return id;
-                }
-            }
-        })
+        GENERATOR.with_borrow_mut(Generator::span)
     }
 }
 
@@ -63,6 +55,18 @@ impl SpanId {
 struct Generator {
     high: fastrand::Rng,
     low: fastrand::Rng,
+}
+
+impl Generator {
+    #[inline]
+    fn span(&mut self) -> SpanId {
+        loop {
+            let id = SpanId(self.low.u64(..).to_be_bytes());
+            if id.is_valid() {
+                return id;
+            }
+        }
+    }
 }
 
 thread_local! {
@@ -114,7 +118,9 @@ macro_rules! id {
             /// The id as lower-case hexadecimal digits.
             #[must_use]
             pub fn to_hex(self) -> [[u8; 2]; $bytes] {
-                encode_hex(self.0)
+                let mut digits = [[0; 2]; $bytes];
+                encode_hex(&self.0, &mut digits);
+                digits
             }
         }
 
@@ -163,8 +169,28 @@ pub(super) fn decode_hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     valid.then_some(bytes)
 }
 
-/// Writes bytes as lower-case hexadecimal digits, also without branches.
-pub(super) fn encode_hex<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
-    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
-    bytes.map(|byte| [digit(byte >> 4), digit(byte & 0x0f)])
+/// The two digits of every byte.
+#[allow(clippy::indexing_slicing, reason = "there are as many as bytes")]
+const DIGITS: [[u8; 2]; 256] = {
+    const fn digit(nibble: u8) -> u8 {
+        nibble + if nibble < 10 { b'0' } else { b'a' - 10 }
+    }
+    let mut digits = [[0; 2]; 256];
+    let mut byte = 0u8;
+    loop {
+        digits[byte as usize] = [digit(byte >> 4), digit(byte & 0x0f)];
+        match byte.checked_add(1) {
+            Some(next) => byte = next,
+            None => break digits,
+        }
+    }
+};
+
+/// Writes bytes as lower-case hexadecimal digits.
+#[allow(clippy::indexing_slicing, reason = "there are as many as bytes")]
+#[inline]
+pub(super) fn encode_hex<const N: usize>(bytes: &[u8; N], digits: &mut [[u8; 2]; N]) {
+    for (pair, byte) in digits.iter_mut().zip(bytes) {
+        *pair = DIGITS[usize::from(*byte)];
+    }
 }
