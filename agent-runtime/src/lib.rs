@@ -1,0 +1,8 @@
+//! `tars-agent`: proximal policy optimisation (PPO) whose memory is bounded by construction.
+//!
+//! In the order in which an observation meets them:
+//! - [`env`]: what there is to learn.
+//! - [`rng`]: the one source of chance.
+
+pub mod env;
+pub mod rng;
