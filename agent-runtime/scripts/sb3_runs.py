@@ -1,0 +1,210 @@
+"""The reference that the learner is held against: Stable-Baselines3 with the hyper-parameters of agent-runtime/zoo.
+
+    agent-runtime/scripts/python agent-runtime/scripts/sb3_runs.py [cartpole acrobot pendulum mountaincar]
+
+writes agent-runtime/reference/sb3-NAME.json. Each seed is written as soon as it has finished, and a seed that is there is not run again, so the
+script may be stopped at any time. One thread; nothing here depends on how fast the machine is.
+
+What is measured, after every update, `steps` being the environment steps that the policy has been trained on:
+
+- training return: the mean over the last 100 training episodes (exploring, as the learner sees them);
+- evaluation return: the mean over 100 fresh episodes in which the policy takes its mode;
+- for CartPole the first `steps` at which each of them is 475 or more.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecNormalize
+
+HERE = Path(__file__).resolve().parents[1]
+EPISODES = 100
+RANDOM_EPISODES = 1000
+CURVE_POINTS = 50
+
+
+class Task:
+    def __init__(self, name, seeds, threshold=None):
+        self.name, self.seeds, self.threshold = name, seeds, threshold
+        [(self.env, self.zoo)] = tomllib.loads((HERE / "zoo" / f"{name}.toml").read_text()).items()
+        self.path = HERE / "reference" / f"sb3-{name}.json"
+
+
+TASKS = {
+    "cartpole": lambda: Task("cartpole", range(20), threshold=475.0),
+    "acrobot": lambda: Task("acrobot", range(10)),
+    "pendulum": lambda: Task("pendulum", range(10)),
+    "mountaincar": lambda: Task("mountaincar", range(10)),
+}
+
+
+def episodes(env_id, count, seed, act):
+    """The returns of `count` episodes that run side by side; `act` gets a batch of observations."""
+    if env_id == "CartPole-v1":
+        return vectorised_episodes(env_id, count, seed, act)
+    envs = [gym.make(env_id, disable_env_checker=True) for _ in range(count)]
+    seeds = np.random.SeedSequence(seed).generate_state(count)
+    observations = np.stack([env.reset(seed=int(s))[0] for env, s in zip(envs, seeds)])
+    returns = np.zeros(count)
+    running = np.arange(count)
+    while running.size:
+        still = []
+        for i, action in zip(running, act(observations[running])):
+            observations[i], reward, terminated, truncated, _ = envs[i].step(action)
+            returns[i] += reward
+            if not (terminated or truncated):
+                still.append(i)
+        running = np.array(still, dtype=int)
+    return returns
+
+
+def vectorised_episodes(env_id, count, seed, act):
+    """The same by Gymnasium's own vectorised environment, many times faster."""
+    envs = gym.make_vec(env_id, num_envs=count, vectorization_mode="vector_entry_point")
+    observations, _ = envs.reset(seed=int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    returns, running = np.zeros(count), np.ones(count, dtype=bool)
+    while running.any():
+        observations, rewards, terminated, truncated, _ = envs.step(act(observations))
+        returns += rewards * running
+        running &= ~(terminated | truncated)
+    return returns
+
+
+def random_policy(env_id):
+    space = gym.make(env_id).action_space
+    space.seed(0)
+    returns = episodes(env_id, RANDOM_EPISODES, [0], lambda o: np.stack([space.sample() for _ in o]))
+    return {"episodes": RANDOM_EPISODES, "mean": round(returns.mean(), 3), "std": round(returns.std(), 3)}
+
+
+def schedule(value):
+    """`lin_X`, as RL Baselines3 Zoo writes it, falls linearly from X to 0 over n_timesteps."""
+    return LinearSchedule(float(value.removeprefix("lin_")), 0.0, 1.0) if isinstance(value, str) else value
+
+
+# The keys of agent-runtime/zoo that SB3's PPO does not take by the same name.
+OURS = ("n_envs", "n_timesteps", "normalize_observation", "normalize_reward", "policy", "value", "activation", "log_std_init", "ortho_init")
+
+
+def learner(env, zoo, seed):
+    parameters = {key: schedule(value) for key, value in zoo.items() if key not in OURS}
+    policy = {key: zoo[key] for key in ("log_std_init", "ortho_init") if key in zoo}
+    hidden = zoo.get("policy", [64, 64])
+    policy["net_arch"] = {"pi": hidden, "vf": zoo.get("value", hidden)}
+    policy["activation_fn"] = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[zoo.get("activation", "tanh")]
+    envs = make_vec_env(env, n_envs=zoo["n_envs"], seed=seed)
+    observation, reward = zoo.get("normalize_observation", False), zoo.get("normalize_reward", False)
+    if observation or reward:
+        envs = VecNormalize(envs, norm_obs=observation, norm_reward=reward, gamma=zoo["gamma"])
+    return PPO("MlpPolicy", envs, seed=seed, device="cpu", policy_kwargs=policy, **parameters)
+
+
+class Recorder(BaseCallback):
+    def __init__(self, task, seed):
+        super().__init__()
+        self.task, self.seed = task, seed
+        self.run = {"seed": seed, "training_curve": [], "evaluation_curve": []}
+        if task.threshold is not None:
+            self.run |= {"steps_by_training": None, "steps_by_evaluation": None}
+        self.every = task.zoo["n_timesteps"] / CURVE_POINTS
+        self.due = self.every
+
+    def _on_step(self):
+        return True
+
+    def _on_rollout_start(self):
+        if self.num_timesteps > 0:
+            self.updated(last=False)
+
+    def _on_training_end(self):
+        self.updated(last=True)
+
+    def evaluate(self):
+        normaliser = self.model.get_vec_normalize_env()
+
+        def act(observations):
+            if normaliser is not None:
+                observations = normaliser.normalize_obs(observations)
+            return self.model.predict(observations, deterministic=True)[0]
+
+        return float(episodes(self.task.env, EPISODES, [self.seed, self.num_timesteps], act).mean())
+
+    def updated(self, last):
+        steps, run, threshold = self.num_timesteps, self.run, self.task.threshold
+        window = [episode["r"] for episode in self.model.ep_info_buffer]
+        mean = float(np.mean(window)) if len(window) == 100 else None
+        if threshold is not None and mean is not None and mean >= threshold:
+            run["steps_by_training"] = run["steps_by_training"] or steps
+        point = last or steps >= self.due
+        if point:
+            self.due += self.every
+            if window:
+                run["training_curve"].append([steps, round(float(np.mean(window)), 2)])
+        if point or (threshold is not None and run["steps_by_evaluation"] is None):
+            evaluated = self.evaluate()
+            if point:
+                run["evaluation_curve"].append([steps, round(evaluated, 2)])
+            if threshold is not None and evaluated >= threshold:
+                run["steps_by_evaluation"] = run["steps_by_evaluation"] or steps
+            if last:
+                run["final_return"] = round(evaluated, 3)
+
+
+def write(task, result):
+    runs = sorted(result["runs"], key=lambda run: run["seed"])
+    middle = lambda key: median(float("inf") if run[key] is None else run[key] for run in runs)
+    summary = {"seeds": len(runs), "median_final_return": middle("final_return")}
+    if task.threshold is not None:
+        summary |= {f"median_{key}": middle(key) for key in ("steps_by_training", "steps_by_evaluation")}
+    head = {key: value for key, value in result.items() if key not in ("runs", "summary")} | {"summary": summary}
+    text = json.dumps(head, indent=1)[:-2] + ',\n "runs": [\n  ' + ",\n  ".join(map(json.dumps, runs)) + "\n ]\n}\n"
+    task.path.parent.mkdir(exist_ok=True)
+    partial = task.path.with_suffix(".partial")
+    partial.write_text(text)
+    os.replace(partial, task.path)
+
+
+def run(task):
+    made_by = {name: version(name) for name in ("stable-baselines3", "torch", "gymnasium", "numpy")}
+    result = json.loads(task.path.read_text()) if task.path.exists() else {}
+    if result.get("hyperparameters") != task.zoo:
+        result = {"environment": task.env, "hyperparameters": task.zoo, "versions": made_by, "threshold": task.threshold,
+                  "random_policy": random_policy(task.env), "runs": []}
+    there = {run["seed"] for run in result["runs"]}
+    for seed in task.seeds:
+        if seed in there:
+            continue
+        recorder = Recorder(task, seed)
+        learner(task.env, task.zoo, seed).learn(task.zoo["n_timesteps"], callback=recorder)
+        result["runs"].append(recorder.run)
+        write(task, result)
+        print(task.name, {key: value for key, value in recorder.run.items() if not key.endswith("curve")}, flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=", ".join(TASKS))
+    names = parser.parse_args().tasks or list(TASKS)
+    unknown = [name for name in names if name not in TASKS]
+    if unknown:
+        sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(TASKS)}")
+    torch.set_num_threads(1)
+    for name in names:
+        run(TASKS[name]())
+
+
+if __name__ == "__main__":
+    main()
