@@ -5,4 +5,9 @@
 //! - [`rng`]: the one source of chance.
 
 pub mod env;
+pub mod gemm;
+pub mod math;
+pub mod memory;
+pub mod net;
 pub mod rng;
+pub mod simd;
