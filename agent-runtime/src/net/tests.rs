@@ -59,7 +59,7 @@ fn gradients_are_finite_differences() {
             let budget = MemoryBudget::new(1 << 24);
             let mut rng = Rng::new(3, 0);
             let net = Net::new(architecture);
-            let mut parameters = net.initial(&budget, &mut rng, 0.0).expect("fits");
+            let mut parameters = net.initial(&budget, &mut rng, true, 0.0).expect("fits");
             for named in net.named() {
                 named
                     .at
@@ -70,7 +70,7 @@ fn gradients_are_finite_differences() {
             let mut tape = Tape::new(&net, &budget, ROWS).expect("fits");
             loss(&net, simd, &parameters, &observations, ROWS, &mut tape);
             let (logits_stride, value_stride) = (net.logits_stride(), net.value_stride());
-            let heads = tape.heads();
+            let heads = tape.heads(ROWS);
             heads.logits_gradient.fill(0.0);
             heads.values_gradient.fill(0.0);
             for row in 0..ROWS {
@@ -130,7 +130,7 @@ fn one_row_is_as_many() {
         let budget = MemoryBudget::new(1 << 24);
         let mut rng = Rng::new(3, 0);
         let net = Net::new(architectures().swap_remove(1));
-        let parameters = net.initial(&budget, &mut rng, 0.0).expect("fits");
+        let parameters = net.initial(&budget, &mut rng, true, 0.0).expect("fits");
         let observations: Vec<f32> = (0..13 * 3).map(|_| rng.normal() as f32).collect();
         let mut many = Tape::inference(&net, &budget, 13).expect("fits");
         net.forward(simd, &parameters, &observations, 13, &mut many);
