@@ -21,4 +21,5 @@ pub mod rng;
 pub mod rollout;
 pub mod schedule;
 pub mod simd;
+pub mod tensors;
 pub mod train;
