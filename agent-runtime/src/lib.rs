@@ -4,10 +4,19 @@
 //! - [`env`]: what there is to learn.
 //! - [`rng`]: the one source of chance.
 
+pub mod adam;
+pub mod distribution;
 pub mod env;
+pub mod gae;
 pub mod gemm;
+pub mod hyper;
+pub mod loss;
 pub mod math;
 pub mod memory;
 pub mod net;
+pub mod normalise;
+pub mod ppo;
 pub mod rng;
+pub mod rollout;
+pub mod schedule;
 pub mod simd;

@@ -20,7 +20,7 @@ use crate::rng::Rng;
 use crate::simd::Simd;
 
 pub use layer::{Activation, Layer};
-pub use tape::Tape;
+pub use tape::{Heads, Tape};
 
 /// The shape of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,6 +201,7 @@ impl Net {
             policy,
             value,
             transposed,
+            ..
         } = tape;
         let mut pass = layer::Backward {
             simd,

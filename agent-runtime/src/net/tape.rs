@@ -8,6 +8,7 @@ use crate::memory::{Buffer, Component, MemoryBudget, OverBudget};
 /// The outputs of all layers and their gradients, for so many rows. Allocated once, used again and again.
 #[derive(Debug)]
 pub struct Tape {
+    rows: usize,
     pub(super) shared: Vec<Output>,
     pub(super) policy: Vec<Output>,
     pub(super) value: Vec<Output>,
@@ -61,6 +62,7 @@ impl Tape {
             layers.iter().map(output).collect::<Result<_, OverBudget>>()
         };
         Ok(Self {
+            rows,
             shared: outputs(&net.shared)?,
             policy: outputs(&net.policy)?,
             value: outputs(&net.value)?,
@@ -80,16 +82,17 @@ impl Tape {
         self.value.last().map_or(&[], |output| &output.values)
     }
 
-    /// What a loss reads and writes: logits and their gradient, values and theirs.
-    pub fn heads(&mut self) -> Heads<'_> {
-        fn split(outputs: &mut [Output]) -> (&[f32], &mut [f32]) {
-            match outputs {
-                [.., Output { values, gradient }] => (values, gradient),
-                [] => (&[], &mut []),
-            }
+    /// What a loss reads and writes of the first `rows`: logits and their gradient, values and theirs.
+    pub fn heads(&mut self, rows: usize) -> Heads<'_> {
+        fn of(outputs: &mut [Output], rows: usize, room: usize) -> (&[f32], &mut [f32]) {
+            let Some(Output { values, gradient }) = outputs.last_mut() else {
+                return (&[], &mut []);
+            };
+            let used = gradient.len() / room * rows;
+            (&values[..used], &mut gradient[..used])
         }
-        let (logits, logits_gradient) = split(&mut self.policy);
-        let (values, values_gradient) = split(&mut self.value);
+        let (logits, logits_gradient) = of(&mut self.policy, rows, self.rows);
+        let (values, values_gradient) = of(&mut self.value, rows, self.rows);
         Heads {
             logits,
             logits_gradient,

@@ -70,7 +70,7 @@ fn gradients_are_finite_differences() {
             let mut tape = Tape::new(&net, &budget, ROWS).expect("fits");
             loss(&net, simd, &parameters, &observations, ROWS, &mut tape);
             let (logits_stride, value_stride) = (net.logits_stride(), net.value_stride());
-            let heads = tape.heads();
+            let heads = tape.heads(ROWS);
             heads.logits_gradient.fill(0.0);
             heads.values_gradient.fill(0.0);
             for row in 0..ROWS {
