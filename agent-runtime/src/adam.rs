@@ -34,10 +34,6 @@ impl Adam {
     }
 
     /// One step down `gradient`, multiplied by `scale`.
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "as PyTorch: computed in f64, used in f32"
-    )]
     pub fn step(
         &mut self,
         simd: Simd,
@@ -124,7 +120,6 @@ impl Kernel for Norm<'_> {
 
 /// What to multiply a gradient of this norm by, so that it is no longer than `limit` (`torch.nn.utils.clip_grad_norm_`).
 #[must_use]
-#[allow(clippy::cast_possible_truncation, reason = "a factor")]
 pub fn clip(norm: f64, limit: f64) -> f32 {
     (limit / (norm + 1e-6)).min(1.0) as f32
 }

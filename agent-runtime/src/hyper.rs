@@ -55,10 +55,12 @@ pub struct HyperParameters {
     pub shared: Vec<usize>,
     /// Widths of the policy's hidden layers.
     pub policy: Vec<usize>,
-    /// Widths of the value's hidden layers.
-    pub value: Vec<usize>,
+    /// Widths of the value's hidden layers; not given: the policy's.
+    pub value: Option<Vec<usize>>,
     /// What follows a hidden layer.
     pub activation: Activation,
+    /// Weights are orthogonal at first; else as PyTorch initialises its layers.
+    pub ortho_init: bool,
     /// The logarithm of the standard deviations of continuous actions, at first.
     pub log_std_init: f64,
 }
@@ -85,8 +87,9 @@ impl Default for HyperParameters {
             normalize_reward: false,
             shared: vec![],
             policy: vec![64, 64],
-            value: vec![64, 64],
+            value: None,
             activation: Activation::Tanh,
+            ortho_init: true,
             log_std_init: 0.0,
         }
     }
@@ -102,6 +105,12 @@ pub struct OutOfRange {
 }
 
 impl HyperParameters {
+    /// Widths of the value's hidden layers.
+    #[must_use]
+    pub fn value(&self) -> &Vec<usize> {
+        self.value.as_ref().unwrap_or(&self.policy)
+    }
+
     /// Checks every one.
     ///
     /// # Errors
@@ -210,7 +219,7 @@ impl HyperParameters {
         for (name, widths) in [
             ("shared", &self.shared),
             ("policy", &self.policy),
-            ("value", &self.value),
+            ("value", self.value()),
         ] {
             let fits = widths.len() <= MOST_LAYERS
                 && widths

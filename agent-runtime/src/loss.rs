@@ -42,11 +42,6 @@ impl Scale {
     /// Mean 0 and standard deviation 1, that of a sample (divided by n − 1), with 1e-8 added. Of a single number nothing can be
     /// said: it is left as it is.
     #[must_use]
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        reason = "computed in f64, used in f32"
-    )]
     pub fn standard(numbers: impl ExactSizeIterator<Item = f32> + Clone) -> Self {
         let count = numbers.len() as f64;
         if count < 2.0 {

@@ -47,11 +47,6 @@ pub fn exp<V: Vector>(x: f32) -> f32 {
 /// x = 2ⁿ·m with m in `[√½, √2)`; ln m by the polynomial of Cephes' `logf` (Moshier, 1989).
 #[inline(always)]
 #[must_use]
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_wrap,
-    reason = "exponents are small"
-)]
 pub fn ln<V: Vector>(x: f32) -> f32 {
     const SQRT_HALF: u32 = 0x3f35_04f3;
     let offset = x.to_bits().wrapping_sub(SQRT_HALF);

@@ -123,8 +123,8 @@ impl Net {
         self.log_std.clone()
     }
 
-    /// Fresh parameters as Stable-Baselines3 draws them: orthogonal, with gain √2, of the policy head 0.01, of the value head
-    /// 1; biases zero; `log_std` as given.
+    /// Fresh parameters as Stable-Baselines3 draws them. Orthogonal: with gain √2, of the policy head 0.01, of the value head 1,
+    /// and biases zero. Else uniform, as PyTorch initialises a layer. `log_std` as given.
     ///
     /// # Errors
     /// If they do not fit into the budget.
@@ -132,6 +132,7 @@ impl Net {
         &self,
         budget: &MemoryBudget,
         rng: &mut Rng,
+        orthogonal: bool,
         log_std: f32,
     ) -> Result<Buffer<f32>, OverBudget> {
         let mut parameters = budget.buffer(Component::Parameters, self.parameters(), 0.0)?;
@@ -142,12 +143,19 @@ impl Net {
         ] {
             let last = layers.len().saturating_sub(1);
             for (at, layer) in layers.iter().enumerate() {
-                let gain = head_gain
-                    .filter(|_| at == last)
-                    .unwrap_or(std::f64::consts::SQRT_2);
-                let weights = init::orthogonal(rng, layer.outputs(), layer.inputs(), gain);
-                for (at, weight) in layer.weight_positions().zip(weights) {
-                    parameters[at] = weight;
+                if orthogonal {
+                    let gain = head_gain
+                        .filter(|_| at == last)
+                        .unwrap_or(std::f64::consts::SQRT_2);
+                    let weights = init::orthogonal(rng, layer.outputs(), layer.inputs(), gain);
+                    for (at, weight) in layer.weight_positions().zip(weights) {
+                        parameters[at] = weight;
+                    }
+                } else {
+                    let biases = layer.biases().take(layer.outputs());
+                    for at in layer.weight_positions().chain(biases) {
+                        parameters[at] = init::uniform(rng, layer.inputs());
+                    }
                 }
             }
         }

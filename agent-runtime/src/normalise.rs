@@ -42,7 +42,6 @@ impl RunningMoments {
     }
 
     /// Takes in a batch of samples, one after the other in `batch`. Numbers that are not finite would never leave again: a batch with one is left out.
-    #[allow(clippy::cast_precision_loss, reason = "a count")]
     pub fn update(&mut self, batch: &[f32]) {
         let width = self.width();
         if width == 0 || batch.iter().any(|x| !x.is_finite()) {
@@ -65,10 +64,6 @@ impl RunningMoments {
     }
 
     /// Brings samples to mean 0 and variance 1, within ±10.
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "computed in f64, used in f32"
-    )]
     pub fn normalise(&self, samples: &mut [f32]) {
         for sample in samples.chunks_exact_mut(self.width().max(1)) {
             for ((x, mean), variance) in sample.iter_mut().zip(&self.mean).zip(&self.variance) {
@@ -108,10 +103,6 @@ impl RewardScale {
     }
 
     /// Takes in a step of all environments, and scales its rewards to within ±10.
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "computed in f64, used in f32"
-    )]
     pub fn step(&mut self, rewards: &mut [f32], ends: &[bool]) {
         self.batch.clear();
         for (sum, reward) in self.returns.iter_mut().zip(&*rewards) {

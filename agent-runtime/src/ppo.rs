@@ -68,7 +68,7 @@ impl Learner {
             log_std: distribution.log_std(),
             shared: hyper.shared.clone(),
             policy: hyper.policy.clone(),
-            value: hyper.value.clone(),
+            value: hyper.value().clone(),
             activation: hyper.activation,
         });
         let shape = Shape {
@@ -82,14 +82,10 @@ impl Learner {
         let part = PART.min(hyper.batch_size).min(rows);
         let parameters = net.parameters();
         let copy = || budget.buffer(Component::Undo, parameters, 0.0);
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "validated: a standard deviation's logarithm"
-        )]
         let log_std = hyper.log_std_init as f32;
         Ok(Self {
             simd: Simd::detect(),
-            parameters: net.initial(budget, rng, log_std)?,
+            parameters: net.initial(budget, rng, hyper.ortho_init, log_std)?,
             adam: Adam::new(budget, parameters)?,
             gradient: budget.buffer(Component::Gradient, parameters, 0.0)?,
             tape: Tape::new(&net, budget, part)?,
@@ -176,7 +172,6 @@ impl Learner {
         mut shuffle: impl FnMut(&mut [u32]),
     ) -> Statistics {
         self.keep();
-        #[allow(clippy::cast_possible_truncation, reason = "fewer than 2³² rows")]
         self.order
             .iter_mut()
             .enumerate()
@@ -221,11 +216,6 @@ impl Learner {
     }
 
     /// Loss and gradient of the rows at these places of the order.
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        reason = "coefficients; a count"
-    )]
     fn minibatch(
         &mut self,
         rollout: &Rollout,
@@ -330,7 +320,7 @@ impl Policy<'_> {
         masks: &[bool],
         tape: &mut Tape,
         mut draw: Draw<'_>,
-        to: Actions<'_>,
+        to: &mut Actions<'_>,
     ) {
         let rows = to.values.len();
         self.net

@@ -30,7 +30,6 @@ impl Rng {
 
     /// What [`Rng::restore`] takes: state and increment, high halves first.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "halves of a u128")]
     pub fn save(&self) -> [u64; 4] {
         [
             (self.state >> 64) as u64,
@@ -52,10 +51,6 @@ impl Rng {
     }
 
     /// 64 random bits.
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "XSL-RR folds 128 bits to 64"
-    )]
     pub fn next_u64(&mut self) -> u64 {
         self.state = self
             .state
@@ -66,13 +61,11 @@ impl Rng {
     }
 
     /// 32 random bits.
-    #[allow(clippy::cast_possible_truncation, reason = "the upper half")]
     pub fn next_u32(&mut self) -> u32 {
         (self.next_u64() >> 32) as u32
     }
 
     /// A number in `[0, 1)`, uniform over the multiples of 2⁻⁵³.
-    #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
     pub fn uniform(&mut self) -> f64 {
         const ULP: f64 = 1.0 / (1u64 << 53) as f64;
         (self.next_u64() >> 11) as f64 * ULP
@@ -82,7 +75,6 @@ impl Rng {
     ///
     /// # Panics
     /// If `bound` is zero.
-    #[allow(clippy::cast_possible_truncation, reason = "halves of a u64")]
     pub fn below(&mut self, bound: u32) -> u32 {
         assert!(bound > 0, "there is no number below zero");
         let mut product = u64::from(self.next_u32()) * u64::from(bound);
@@ -109,10 +101,6 @@ impl Rng {
     }
 
     /// Puts `items` into a random order (Fisher and Yates; Durstenfeld, 1964).
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "a rollout has fewer than 2³² transitions"
-    )]
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u32 + 1) as usize);

@@ -62,7 +62,6 @@ impl From<Schedule> for Repr {
 
 /// How much of a horizon is left after `steps`; without one, all of it.
 #[must_use]
-#[allow(clippy::cast_precision_loss, reason = "a fraction")]
 pub fn remaining(steps: u64, horizon: Option<u64>) -> f64 {
     horizon.map_or(1.0, |horizon| {
         (1.0 - steps as f64 / horizon as f64).max(0.0)

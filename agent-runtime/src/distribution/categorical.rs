@@ -55,22 +55,12 @@ fn part(mask: &[bool], start: usize, size: usize) -> &[bool] {
 
 /// The index that an action's number stands for.
 #[inline(always)]
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "an index; what is out of range is caught"
-)]
 fn index(action: f32, size: usize) -> usize {
     (action as usize).min(size - 1)
 }
 
 /// By inversion: the first choice whose cumulated probability exceeds a uniform number.
 #[inline(always)]
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    reason = "an index; a uniform number"
-)]
 pub(super) fn draw<V: Vector>(
     sizes: &[usize],
     row: Row<'_>,

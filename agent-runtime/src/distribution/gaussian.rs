@@ -8,7 +8,6 @@ use crate::simd::Vector;
 
 /// a = μ + σ·z.
 #[inline(always)]
-#[allow(clippy::cast_possible_truncation, reason = "drawn in f64, used in f32")]
 pub(super) fn draw<V: Vector>(row: Row<'_>, draw: &mut Draw<'_>, action: &mut [f32]) -> f32 {
     let half_ln_tau = 0.5 * TAU.ln();
     let mut log_prob = 0.0;

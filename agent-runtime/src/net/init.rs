@@ -1,4 +1,6 @@
-//! Orthogonal initialisation: Saxe, McClelland and Ganguli, "Exact Solutions to the Nonlinear Dynamics of Learning in Deep Linear
+//! Weights at first.
+//!
+//! Orthogonal: Saxe, McClelland and Ganguli, "Exact Solutions to the Nonlinear Dynamics of Learning in Deep Linear
 //! Neural Networks", 2013; as `torch.nn.init.orthogonal_` does it.
 
 use crate::rng::Rng;
@@ -9,10 +11,6 @@ use crate::rng::Rng;
 /// PyTorch takes Q of the QR decomposition of a Gaussian matrix, with signs such that R's diagonal is positive. That Q is unique,
 /// and Gram-Schmidt finds it; each vector is made orthogonal twice, which is enough for working precision (Giraud and others,
 /// "The Loss of Orthogonality in the Gram-Schmidt Orthogonalization Process", 2005).
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "computed in f64, used in f32"
-)]
 pub(super) fn orthogonal(rng: &mut Rng, rows: usize, columns: usize, gain: f64) -> Vec<f32> {
     let (count, length) = (rows.min(columns), rows.max(columns));
     let mut vectors: Vec<Vec<f64>> = Vec::with_capacity(count);
@@ -37,6 +35,11 @@ pub(super) fn orthogonal(rng: &mut Rng, rows: usize, columns: usize, gain: f64) 
     (0..rows * columns)
         .map(|index| (gain * at(index / columns, index % columns)) as f32)
         .collect()
+}
+
+/// Weights and biases of PyTorch's `Linear`, uniform within ±1/√inputs: He and others, "Delving Deep into Rectifiers", 2015, with PyTorch's a = √5.
+pub(super) fn uniform(rng: &mut Rng, inputs: usize) -> f32 {
+    ((2.0 * rng.uniform() - 1.0) / (inputs as f64).sqrt()) as f32
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

@@ -143,15 +143,15 @@ impl Kernel for Activate<'_> {
             activation,
         } = self;
         match activation {
-            Activation::Tanh => each::<V>(y, biases, tanh::<V>),
-            Activation::Relu => each::<V>(y, biases, |y| if y < 0.0 { 0.0 } else { y }),
-            Activation::None => each::<V>(y, biases, |y| y),
+            Activation::Tanh => each(y, biases, tanh::<V>),
+            Activation::Relu => each(y, biases, |y| if y < 0.0 { 0.0 } else { y }),
+            Activation::None => each(y, biases, |y| y),
         }
     }
 }
 
 #[inline(always)]
-fn each<V: Vector>(y: &mut [f32], biases: &[f32], activation: impl Fn(f32) -> f32) {
+fn each(y: &mut [f32], biases: &[f32], activation: impl Fn(f32) -> f32) {
     for row in y.chunks_exact_mut(biases.len()) {
         for (y, bias) in row.iter_mut().zip(biases) {
             *y = activation(*y + bias);

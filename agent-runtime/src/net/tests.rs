@@ -59,7 +59,7 @@ fn gradients_are_finite_differences() {
             let budget = MemoryBudget::new(1 << 24);
             let mut rng = Rng::new(3, 0);
             let net = Net::new(architecture);
-            let mut parameters = net.initial(&budget, &mut rng, 0.0).expect("fits");
+            let mut parameters = net.initial(&budget, &mut rng, true, 0.0).expect("fits");
             for named in net.named() {
                 named
                     .at
@@ -130,7 +130,7 @@ fn one_row_is_as_many() {
         let budget = MemoryBudget::new(1 << 24);
         let mut rng = Rng::new(3, 0);
         let net = Net::new(architectures().swap_remove(1));
-        let parameters = net.initial(&budget, &mut rng, 0.0).expect("fits");
+        let parameters = net.initial(&budget, &mut rng, true, 0.0).expect("fits");
         let observations: Vec<f32> = (0..13 * 3).map(|_| rng.normal() as f32).collect();
         let mut many = Tape::inference(&net, &budget, 13).expect("fits");
         net.forward(simd, &parameters, &observations, 13, &mut many);

@@ -113,7 +113,6 @@ pub fn explained_variance(values: &[f32], returns: &[f32]) -> f64 {
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a count")]
 fn variance(numbers: impl ExactSizeIterator<Item = f64> + Clone) -> f64 {
     let count = numbers.len() as f64;
     let mean = numbers.clone().sum::<f64>() / count;
