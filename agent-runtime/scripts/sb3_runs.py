@@ -3,7 +3,11 @@
     agent-runtime/scripts/python agent-runtime/scripts/sb3_runs.py [cartpole acrobot pendulum mountaincar]
 
 writes agent-runtime/reference/sb3-NAME.json. Each seed is written as soon as it has finished, and a seed that is there is not run again, so the
-script may be stopped at any time. One thread; nothing here depends on how fast the machine is.
+script may be stopped at any time. One thread; nothing here depends on how fast the machine is. With `--try`, nothing is written:
+
+    agent-runtime/scripts/python agent-runtime/scripts/sb3_runs.py pendulum --seeds 100-102 --try gamma=0.9 --try log_std_init=0.0
+
+prints what the changed hyper-parameters give.
 
 What is measured, after every update, `steps` being the environment steps that the policy has been trained on:
 
@@ -194,16 +198,38 @@ def run(task):
         print(task.name, {key: value for key, value in recorder.run.items() if not key.endswith("curve")}, flush=True)
 
 
+def seeds(text):
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def attempt(task, changes, chosen):
+    task.zoo |= changes
+    returns = []
+    for seed in chosen or task.seeds:
+        recorder = Recorder(task, seed)
+        recorder.every = recorder.due = float("inf")
+        learner(task.env, task.zoo, seed).learn(task.zoo["n_timesteps"], callback=recorder)
+        returns.append(recorder.run["final_return"])
+    print(task.name, changes, f"median {median(returns):.1f}, worst {min(returns):.1f}", returns, flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=", ".join(TASKS))
-    names = parser.parse_args().tasks or list(TASKS)
+    parser.add_argument("--try", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="a hyper-parameter to change, as in TOML")
+    parser.add_argument("--seeds", type=seeds, metavar="FIRST-LAST", help="the seeds of such a trial")
+    arguments = parser.parse_args()
+    names = arguments.tasks or list(TASKS)
     unknown = [name for name in names if name not in TASKS]
     if unknown:
         sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(TASKS)}")
     torch.set_num_threads(1)
     for name in names:
-        run(TASKS[name]())
+        if arguments.changes:
+            attempt(TASKS[name](), tomllib.loads("\n".join(arguments.changes)), arguments.seeds)
+        else:
+            run(TASKS[name]())
 
 
 if __name__ == "__main__":
