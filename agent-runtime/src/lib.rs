@@ -5,6 +5,7 @@
 //! - [`rng`]: the one source of chance.
 
 pub mod adam;
+pub mod checkpoint;
 pub mod distribution;
 pub mod env;
 pub mod gae;
