@@ -6,6 +6,7 @@
 
 pub mod adam;
 pub mod checkpoint;
+pub mod cli;
 pub mod distribution;
 pub mod env;
 pub mod gae;
@@ -17,6 +18,7 @@ pub mod memory;
 pub mod net;
 pub mod normalise;
 pub mod observation;
+pub mod plot;
 pub mod ppo;
 pub mod rng;
 pub mod rollout;
@@ -24,3 +26,4 @@ pub mod schedule;
 pub mod simd;
 pub mod tensors;
 pub mod train;
+pub mod zoo;

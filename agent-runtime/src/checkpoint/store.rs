@@ -58,9 +58,15 @@ impl Store {
                 removed.map_err(cannot)?;
             }
         }
-        Ok(Self {
+        Ok(Self::at(directory))
+    }
+
+    /// The store in this directory, to be read only. It need not be there.
+    #[must_use]
+    pub fn at(directory: &Path) -> Self {
+        Self {
             directory: directory.to_owned(),
-        })
+        }
     }
 
     /// All checkpoints, the newest first.
