@@ -9,7 +9,7 @@ const WIDTH: f64 = 800.0;
 const HEIGHT: f64 = 440.0;
 const LEFT: f64 = 72.0;
 const RIGHT: f64 = 28.0;
-const TOP: f64 = 64.0;
+const TOP: f64 = 80.0;
 const BOTTOM: f64 = 56.0;
 
 /// Mean returns over steps. Bounded, however long training lasts.
@@ -45,7 +45,11 @@ impl Curve {
             (Some(first), Some(last)) => (first.0, last.0),
             _ => (0, 0),
         };
-        let x_axis = Axis::over(0.0, (last.max(first) as f64).max(1.0));
+        let end = (last as f64).max(1.0);
+        let x_axis = Axis {
+            high: end,
+            ..Axis::over(0.0, end)
+        };
         let returns = || self.points.iter().map(|point| point.1);
         let (low, high) = (
             returns().fold(f64::INFINITY, f64::min),
@@ -119,7 +123,7 @@ impl Curve {
                 r#"<circle class="dot" cx="{end:.1}" cy="{:.1}" r="4"/>"#,
                 y(value)
             );
-            let above = (y(value) - 12.0).max(TOP - 6.0);
+            let above = y(value) - 12.0;
             let _ = writeln!(
                 svg,
                 r#"<text class="end value" x="{end:.1}" y="{above:.1}">{value:.1}</text>"#
