@@ -1,7 +1,7 @@
 //! `tars-agent`: proximal policy optimisation (PPO) whose memory is bounded by construction.
 //!
 //! In the order in which an observation meets them:
-//! - [`env`]: what there is to learn.
+//! - [`env`](mod@env): what there is to learn.
 //! - [`rng`]: the one source of chance.
 
 pub mod adam;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::tape::Output;
-use crate::gemm::{Gemm, Left, padded};
+use crate::gemm::{Gemm, LANES, Left, padded};
 use crate::math::tanh;
 use crate::simd::{Kernel, Simd, Vector};
 
@@ -281,7 +281,7 @@ impl Derive<'_> {
     }
 }
 
-/// Wᵀ, an output's weights a row, padded with zeros.
+/// Wᵀ, an output's weights a row, padded with zeros: what pads a layer has no gradient.
 struct Transpose<'a> {
     weights: &'a [f32],
     stride: usize,
@@ -294,13 +294,18 @@ impl Kernel for Transpose<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let inputs = self.weights.len() / self.stride;
-        for (output, row) in self.transposed.chunks_exact_mut(self.width).enumerate() {
-            let column = self.weights[output..].iter().step_by(self.stride);
-            for (to, weight) in row.iter_mut().zip(column) {
-                *to = *weight;
+        // By blocks of columns, so that what is read of a line of the cache is used.
+        for (block, rows) in self.transposed.chunks_mut(LANES * self.width).enumerate() {
+            let inputs = self.weights.len() / self.stride;
+            for row in rows.chunks_exact_mut(self.width) {
+                row[inputs..].fill(0.0);
             }
-            row[inputs..].fill(0.0);
+            for (input, weights) in self.weights.chunks_exact(self.stride).enumerate() {
+                let weights = &weights[block * LANES..];
+                for (row, weight) in rows.chunks_exact_mut(self.width).zip(weights) {
+                    row[input] = *weight;
+                }
+            }
         }
     }
 }
