@@ -151,26 +151,33 @@ pub const NAMES: &[&str] = &[
 /// # Errors
 /// If there is none; the error names the nearest.
 pub fn make(name: &str) -> Result<Box<dyn Environment>, UnknownEnvironment> {
+    Ok(match full_name(name)? {
+        "CartPole-v1" => Box::new(Episode::<cartpole::CartPole>::default()),
+        "Acrobot-v1" => Box::new(Episode::<acrobot::Acrobot>::default()),
+        "MountainCarContinuous-v0" => Box::new(Episode::<mountain_car::MountainCar>::default()),
+        "Pendulum-v1" => Box::new(Episode::<pendulum::Pendulum>::default()),
+        _ => Box::new(Episode::<stream_steering::StreamSteering>::default()),
+    })
+}
+
+/// An environment's full name.
+///
+/// # Errors
+/// If there is none; the error names the nearest.
+pub fn full_name(name: &str) -> Result<&'static str, UnknownEnvironment> {
     let asked = name.to_ascii_lowercase();
-    let known = NAMES.iter().find(|known| {
+    let is_asked = |known: &&&str| {
         let known = known.to_ascii_lowercase();
         asked == known || Some(asked.as_str()) == without_version(&known)
-    });
-    match known.copied() {
-        Some("CartPole-v1") => Ok(Box::new(Episode::<cartpole::CartPole>::default())),
-        Some("Acrobot-v1") => Ok(Box::new(Episode::<acrobot::Acrobot>::default())),
-        Some("MountainCarContinuous-v0") => {
-            Ok(Box::new(Episode::<mountain_car::MountainCar>::default()))
-        }
-        Some("Pendulum-v1") => Ok(Box::new(Episode::<pendulum::Pendulum>::default())),
-        Some("stream-steering") => Ok(Box::new(
-            Episode::<stream_steering::StreamSteering>::default(),
-        )),
-        _ => Err(UnknownEnvironment {
+    };
+    NAMES
+        .iter()
+        .find(is_asked)
+        .copied()
+        .ok_or_else(|| UnknownEnvironment {
             name: name.to_owned(),
             nearest: nearest(&asked),
-        }),
-    }
+        })
 }
 
 fn without_version(name: &str) -> Option<&str> {

@@ -5,6 +5,8 @@
 //! - [`rng`]: the one source of chance.
 
 pub mod adam;
+pub mod checkpoint;
+pub mod cli;
 pub mod distribution;
 pub mod env;
 pub mod gae;
@@ -16,9 +18,12 @@ pub mod memory;
 pub mod net;
 pub mod normalise;
 pub mod observation;
+pub mod plot;
 pub mod ppo;
 pub mod rng;
 pub mod rollout;
 pub mod schedule;
 pub mod simd;
+pub mod tensors;
 pub mod train;
+pub mod zoo;

@@ -232,3 +232,6 @@ fn value_error(value: f32, old: f32, target: f32, clip_range: Option<f32>) -> (f
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

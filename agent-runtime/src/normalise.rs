@@ -1,8 +1,6 @@
 //! Running means and variances, with which observations and rewards are brought to scale, as Stable-Baselines3's `VecNormalize`
 //! does it.
 
-use serde::{Deserialize, Serialize};
-
 /// Added to a variance.
 const EPSILON: f64 = 1e-8;
 /// No normalised number is larger.
@@ -10,7 +8,7 @@ const LIMIT: f64 = 10.0;
 
 /// Mean and variance of all that was seen: Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing
 /// Sample Variances", 1979, equations 1.3.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RunningMoments {
     mean: Vec<f64>,
     variance: Vec<f64>,
@@ -27,6 +25,27 @@ impl RunningMoments {
             // Stable-Baselines3's, so that the first batch divides by something.
             count: 1e-4,
         }
+    }
+
+    /// Those that were saved: mean and variance of each number, and how many samples they are of. None if they cannot be.
+    #[must_use]
+    pub fn restore(mean: Vec<f64>, variance: Vec<f64>, count: f64) -> Option<Self> {
+        let sound = mean.len() == variance.len()
+            && mean.iter().all(|x| x.is_finite())
+            && variance.iter().all(|x| x.is_finite() && *x >= 0.0)
+            && count.is_finite()
+            && count > 0.0;
+        sound.then_some(Self {
+            mean,
+            variance,
+            count,
+        })
+    }
+
+    /// What [`RunningMoments::restore`] takes.
+    #[must_use]
+    pub fn save(&self) -> (&[f64], &[f64], f64) {
+        (&self.mean, &self.variance, self.count)
     }
 
     /// How many numbers a sample has.
@@ -75,12 +94,11 @@ impl RunningMoments {
 }
 
 /// Rewards divided by the standard deviation of the discounted return.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RewardScale {
     moments: RunningMoments,
     returns: Vec<f64>,
     gamma: f64,
-    #[serde(skip)]
     batch: Vec<f32>,
 }
 
@@ -96,10 +114,21 @@ impl RewardScale {
         }
     }
 
-    /// For how many environments.
+    /// What is saved: the moments of returns, and the returns of the running episodes.
     #[must_use]
-    pub fn environments(&self) -> usize {
-        self.returns.len()
+    pub fn save(&self) -> (&RunningMoments, &[f64]) {
+        (&self.moments, &self.returns)
+    }
+
+    /// Takes up what was saved. `false`, and nothing is changed, if it is of another number of environments.
+    #[must_use]
+    pub fn restore(&mut self, moments: RunningMoments, returns: Vec<f64>) -> bool {
+        let fits = moments.width() == 1 && returns.len() == self.returns.len();
+        if fits {
+            self.moments = moments;
+            self.returns = returns;
+        }
+        fits
     }
 
     /// Takes in a step of all environments, and scales its rewards to within ±10.

@@ -62,15 +62,7 @@ impl Learner {
         budget: &MemoryBudget,
         rng: &mut Rng,
     ) -> Result<Self, OverBudget> {
-        let net = Net::new(Architecture {
-            inputs,
-            outputs: distribution.outputs(),
-            log_std: distribution.log_std(),
-            shared: hyper.shared.clone(),
-            policy: hyper.policy.clone(),
-            value: hyper.value().clone(),
-            activation: hyper.activation,
-        });
+        let net = Net::new(architecture(inputs, &distribution, &hyper));
         let shape = Shape {
             steps: hyper.n_steps,
             environments: hyper.n_envs,
@@ -285,6 +277,24 @@ impl Learner {
         self.adam.steps = self.undo.steps;
         statistics.outcome = Outcome::Undone;
         statistics
+    }
+}
+
+/// The network that these hyper-parameters ask for.
+#[must_use]
+pub fn architecture(
+    inputs: usize,
+    distribution: &Distribution,
+    hyper: &HyperParameters,
+) -> Architecture {
+    Architecture {
+        inputs,
+        outputs: distribution.outputs(),
+        log_std: distribution.log_std(),
+        shared: hyper.shared.clone(),
+        policy: hyper.policy.clone(),
+        value: hyper.value().clone(),
+        activation: hyper.activation,
     }
 }
 

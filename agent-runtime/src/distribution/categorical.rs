@@ -70,37 +70,27 @@ pub(super) fn draw<V: Vector>(
     let mut total = 0.0;
     choices(sizes, |choice, start, size| {
         let (logits, mask) = (&row.head[start..start + size], part(row.mask, start, size));
-        let allowed = |j: usize| mask.is_empty() || mask[j];
-        let mut best = (0..size).find(|&j| allowed(j)).unwrap_or(0);
+        let options = || {
+            let all = logits.iter().copied().enumerate();
+            all.filter(|&(j, _)| mask.is_empty() || mask[j])
+        };
+        let (likeliest, largest) = options().fold((0, f32::NEG_INFINITY), |best, option| {
+            if option.1 > best.1 { option } else { best }
+        });
+        let weight = |logit: f32| exp::<V>(logit - largest);
         let mut sum = 0.0;
-        for j in 0..size {
-            if allowed(j) && logits[j] > logits[best] {
-                best = j;
-            }
-        }
-        let largest = logits[best];
-        for j in 0..size {
-            if allowed(j) {
-                sum += exp::<V>(logits[j] - largest);
-            }
-        }
+        options().for_each(|(_, logit)| sum += weight(logit));
         let chosen = match draw {
-            Draw::Mode => best,
+            Draw::Mode => likeliest,
             Draw::Sample(rng) => {
                 let threshold = rng.uniform() as f32 * sum;
                 let mut cumulated = 0.0;
-                // Rounding may leave the threshold just above the last sum: then the likeliest.
-                let mut chosen = best;
-                for j in 0..size {
-                    if allowed(j) {
-                        cumulated += exp::<V>(logits[j] - largest);
-                        if cumulated > threshold {
-                            chosen = j;
-                            break;
-                        }
-                    }
-                }
-                chosen
+                let drawn = options().find(|&(_, logit)| {
+                    cumulated += weight(logit);
+                    cumulated > threshold
+                });
+                // Rounding may leave the threshold no lower than the last sum.
+                drawn.map_or(likeliest, |(j, _)| j)
             }
         };
         action[choice] = chosen as f32;

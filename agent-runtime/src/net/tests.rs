@@ -42,7 +42,7 @@ fn architectures() -> Vec<Architecture> {
         shared: vec![19, 6],
         policy: vec![],
         value: vec![4],
-        ..separate.clone()
+        ..separate
     };
     let relu = Architecture {
         activation: Activation::Relu,
