@@ -11,11 +11,12 @@ use crate::env::{self, UnknownEnvironment};
 use crate::hyper::HyperParameters;
 
 /// Those that come with the program.
-const BUILT_IN: [&str; 4] = [
+const BUILT_IN: [&str; 5] = [
     include_str!("../zoo/cartpole.toml"),
     include_str!("../zoo/acrobot.toml"),
     include_str!("../zoo/mountaincar.toml"),
     include_str!("../zoo/pendulum.toml"),
+    include_str!("../zoo/stream-steering.toml"),
 ];
 
 /// A file that says nothing usable.
