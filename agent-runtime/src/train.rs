@@ -372,3 +372,6 @@ pub fn evaluate(
     }
     Ok(returns.into_iter().flatten().collect())
 }
+
+#[cfg(test)]
+mod tests;
