@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use tars_agent::env::stream_steering::baseline::{FIXED, THRESHOLD};
+use tars_agent::hyper::HyperParameters;
 use tars_agent::memory::MemoryBudget;
 use tars_agent::train::{Trainer, WINDOW, evaluate};
 use tars_agent::zoo;
@@ -146,6 +147,13 @@ fn main() -> ExitCode {
         let text = fs::read_to_string(directory.join(format!("sb3-{file}.json"))).unwrap();
         let sb3: Value = serde_json::from_str(&text).unwrap();
         let name = sb3["environment"].as_str().unwrap();
+        let trained_with: HyperParameters =
+            serde_json::from_value(sb3["hyperparameters"].clone()).unwrap();
+        assert_eq!(
+            trained_with,
+            zoo::built_in(name),
+            "the reference was trained with other hyper-parameters: run scripts/sb3_runs.py again"
+        );
         let reference = |key: &str| {
             sb3["summary"][key]
                 .as_f64()
