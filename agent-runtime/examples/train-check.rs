@@ -25,11 +25,10 @@ use tars_agent::zoo;
 /// CartPole counts as solved from this mean return on.
 const SOLVED: f64 = 475.0;
 const EPISODES: usize = 100;
-/// The median of so many seeds is held to the target itself. Fewer scatter more: SB3's own medians of 3 of its 20 runs are within 1.25
-/// of the median of all.
-const FULL: u64 = 20;
+/// The median of so many seeds is held to the target. Fewer scatter more: of all medians of 3 of Stable-Baselines3's own 20 runs the worst is at
+/// 1.42 times the median of all while training, and at 1.95 times when evaluated. They are held to that worst one.
+const FULL: usize = 20;
 const TARGET: f64 = 1.05;
-const TARGET_OF_FEW: f64 = 1.25;
 /// How much of the range from a random policy to Stable-Baselines3 may be missing.
 const MISSING: f64 = 0.05;
 
@@ -104,6 +103,16 @@ fn steps(numbers: &[Run], of: impl Fn(&Run) -> Option<u64>) -> f64 {
     )
 }
 
+/// The largest median of `count` of the reference's runs: that of the `count` slowest. A run without an answer never got there.
+fn worst_median(runs: &Value, key: &str, count: usize) -> f64 {
+    let runs = runs.as_array().unwrap().iter();
+    let mut all: Vec<f64> = runs
+        .map(|run| run[key].as_f64().unwrap_or(f64::INFINITY))
+        .collect();
+    all.sort_by(|a, b| b.total_cmp(a));
+    median(all[..count].to_vec())
+}
+
 struct Table {
     missed: bool,
 }
@@ -161,26 +170,31 @@ fn main() -> ExitCode {
         };
         let runs: Vec<Run> = (0..seeds.min(most)).map(|seed| run(name, seed)).collect();
         if name == "CartPole-v1" {
-            let factor = if seeds >= FULL { TARGET } else { TARGET_OF_FEW };
-            for (what, ours, theirs) in [
+            for (what, key, ours) in [
                 (
                     "steps to 475 while training",
+                    "steps_by_training",
                     steps(&runs, |run| run.by_training),
-                    reference("median_steps_by_training"),
                 ),
                 (
                     "steps to 475 when evaluated",
+                    "steps_by_evaluation",
                     steps(&runs, |run| run.by_evaluation),
-                    reference("median_steps_by_evaluation"),
                 ),
             ] {
+                let theirs = reference(&format!("median_{key}"));
+                let most = if runs.len() >= FULL {
+                    theirs * TARGET
+                } else {
+                    worst_median(&sb3["runs"], key, runs.len())
+                };
                 table.row(
                     &format!("{name}: {what}"),
                     runs.len(),
                     ours,
                     theirs,
-                    theirs * factor,
-                    ours <= theirs * factor,
+                    most,
+                    ours <= most,
                 );
             }
         }

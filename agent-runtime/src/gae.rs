@@ -1,5 +1,6 @@
 //! Generalised advantage estimation: Schulman and others, "High-Dimensional Continuous Control Using Generalized Advantage
-//! Estimation", 2016, equations 11 and 12.
+//! Estimation", 2016, equation 16; over a rollout of limited length as in "Proximal Policy Optimization Algorithms", 2017,
+//! equations 11 and 12.
 
 /// A rollout of `environments` side by side, step after step: number `step * environments + environment` of each slice.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 //!
 //! `C ← A·B` or `C ← C + A·B`, row-major, the columns of B and C a multiple of [`LANES`] (networks pad their layers). A tile of
 //! C stays in registers while one row of B after the other is multiplied into it (Goto and van de Geijn, "Anatomy of
-//! High-Performance Matrix Multiplication", 2008, section 4; without their packing, as these matrices fit into the caches).
+//! High-Performance Matrix Multiplication", 2008; without their packing, as these matrices fit into the caches).
 //! Nothing is allocated.
 
 use crate::simd::{Kernel, Vector};

@@ -1,8 +1,9 @@
 //! `tars-agent`: proximal policy optimisation (PPO) whose memory is bounded by construction.
 //!
-//! In the order in which an observation meets them:
-//! - [`env`](mod@env): what there is to learn.
-//! - [`rng`]: the one source of chance.
+//! - [`train`]: the loop, from [`env`](mod@env) through [`observation`], [`net`], [`distribution`] into a [`rollout`], from which [`ppo`] learns.
+//! - [`gae`], [`loss`], [`adam`], [`normalise`], [`schedule`]: the formulas, pure functions of slices, each with its source.
+//! - [`simd`], [`gemm`], [`math`]: what they are computed with; [`rng`]: the one source of chance; [`memory`]: what may be allocated.
+//! - [`hyper`], [`zoo`]: what training is told; [`checkpoint`], [`tensors`]: training as files; [`cli`], [`plot`]: what a person sees of it.
 
 pub mod adam;
 pub mod checkpoint;

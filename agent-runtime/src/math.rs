@@ -4,7 +4,7 @@ use std::f32::consts::{LN_2, LOG2_E};
 
 use crate::simd::{Kernel, Vector};
 
-/// eˣ, to 2 units in the last place in `[-87, 88]`; below it goes to zero and above to infinity no further than 1e±38.
+/// eˣ, to 2 units in the last place in `[-87, 88]`; beyond it stays at the value there.
 ///
 /// x = n·ln 2 + r, so that eˣ = 2ⁿ·eʳ; eʳ by the polynomial of Cephes' `expf` (Moshier, 1989).
 #[inline(always)]
@@ -42,7 +42,7 @@ pub fn exp<V: Vector>(x: f32) -> f32 {
     exp_r * two_to_n
 }
 
-/// ln x for positive, normal x, to 2 units in the last place or 1e-7 of the result's size near 1.
+/// ln x for positive, normal x: to 1e-7 in `[½, 2]`, elsewhere to 2 units in the last place of the result, or of 1 if that is larger.
 ///
 /// x = 2ⁿ·m with m in `[√½, √2)`; ln m by the polynomial of Cephes' `logf` (Moshier, 1989).
 #[inline(always)]

@@ -7,7 +7,7 @@ const EPSILON: f64 = 1e-8;
 const LIMIT: f64 = 10.0;
 
 /// Mean and variance of all that was seen: Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing
-/// Sample Variances", 1979, equations 1.3.
+/// Sample Variances", 1979.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunningMoments {
     mean: Vec<f64>,

@@ -16,7 +16,7 @@ use crate::simd::{Kernel, Simd, Vector};
 
 pub use statistics::{Outcome, Statistics, explained_variance};
 
-/// So many rows go through the network at once: their activations fit into the first cache. A minibatch is the sum of such
+/// So many rows go through the network at once: their activations stay in the caches next to the processor. A minibatch is the sum of such
 /// parts in their order.
 const PART: usize = 64;
 

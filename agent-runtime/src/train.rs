@@ -281,7 +281,7 @@ impl Trainer {
     }
 
     /// Scales the rewards, and adds to that of an episode which was cut off what its last state was worth (Pardo and others,
-    /// "Time Limits in Reinforcement Learning", 2018, equation 7).
+    /// "Time Limits in Reinforcement Learning", 2018).
     fn reward(&mut self) {
         let Scratch {
             rewards,
