@@ -137,7 +137,7 @@ impl Connection {
             quiet,
             ..
         } = self;
-        if up.rests() && !client.is_readable() {
+        if up.rests(server) && !client.is_readable() {
             return Poll::Pending;
         }
         for _ in 0..READS_AT_A_TURN {
@@ -179,7 +179,7 @@ impl Connection {
                 client_spoke: true,
                 since: None,
             };
-            if up.rests() {
+            if up.rests(server) {
                 cx.held_up.set(up.held());
                 return Poll::Pending;
             }
@@ -207,7 +207,7 @@ impl Connection {
             cx,
             ..
         } = telemetry;
-        if down.rests() && !server.is_readable() {
+        if down.rests(client) && !server.is_readable() {
             return Poll::Pending;
         }
         for _ in 0..READS_AT_A_TURN {
@@ -250,7 +250,7 @@ impl Connection {
             cx.listener.upstream.heard();
             cx.worker.flush_many();
             *quiet = Quiet::default();
-            if down.rests() {
+            if down.rests(client) {
                 written(down, replies, cx);
                 return Poll::Pending;
             }
@@ -278,7 +278,7 @@ impl Connection {
         } else {
             understood && (self.spoken || self.quiet.lasts(FIRST_COMMAND))
         };
-        rests && self.up.is_at_rest() && self.down.is_at_rest()
+        rests && self.up.is_at_rest(&self.server) && self.down.is_at_rest(&self.client)
     }
 }
 
@@ -293,7 +293,7 @@ impl Connection {
         } else {
             replies.is_between()
         };
-        said && self.down.is_at_rest()
+        said && self.down.is_at_rest(&self.client)
     }
 }
 
@@ -389,16 +389,4 @@ impl Drop for Telemetry {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What ten thousand idle connections multiply.
-    #[test]
-    fn a_connection_is_small() {
-        assert!(
-            size_of::<Connection>() <= 1024,
-            "{} bytes",
-            size_of::<Connection>()
-        );
-    }
-}
+mod tests;

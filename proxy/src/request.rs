@@ -159,15 +159,9 @@ impl Requests {
                         } => {
                             let kind = Kind::of(name.of(buf));
                             cx.worker.counters.command(kind);
-                            let held = kind.needs_arguments()
-                                && (argc as usize <= MAX_UNAUTHENTICATED_ARGUMENTS
-                                    || cx.may_be_long());
-                            if kind == Kind::Xadd && !held {
-                                cx.worker.shared.metrics.skipped("unauthenticated");
-                            }
-                            if held {
+                            let begun = cursor;
+                            if kind.needs_arguments() {
                                 // Nearly always all of it is there.
-                                let begun = cursor;
                                 let at = *consumed;
                                 let limit = cx.worker.shared.config.limits.max_message_bytes;
                                 cursor.step(name);
@@ -184,19 +178,29 @@ impl Requests {
                                 })?;
                                 if handled {
                                     *consumed += cursor.pos;
-                                } else {
+                                    continue;
+                                }
+                                if argc as usize <= MAX_UNAUTHENTICATED_ARGUMENTS
+                                    || cx.may_be_long()
+                                {
                                     self.state = State::Holding(begun);
+                                    continue;
                                 }
-                            } else {
-                                unread(kind, cx);
-                                self.plain_command(kind, argc, cx)?;
-                                if name.end > 0 {
-                                    cursor.step(name);
+                                // The server may close at this header already, and must see it at once.
+                                if kind == Kind::Xadd {
+                                    cx.worker.shared.metrics.skipped("unauthenticated");
                                 }
-                                if !pass(&mut cursor, buf, consumed)? {
-                                    self.state = State::Passing(cursor);
-                                    return Ok(());
-                                }
+                                cursor = begun;
+                            }
+                            unread(kind, cx);
+                            self.plain_command(kind, argc, cx)?;
+                            if name.end > 0 {
+                                cursor.step(name);
+                            }
+                            let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
+                            if !pass(&mut cursor, buf, consumed)? {
+                                self.state = State::Passing(cursor);
+                                return Ok(());
                             }
                         }
                     }

@@ -147,6 +147,16 @@ impl Socket {
         }
     }
 
+    /// Whether bytes were taken that are not sent, and are to be [flushed](Self::poll_flush).
+    #[inline]
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.wants_write(),
+        }
+    }
+
     /// Says that no more bytes will come; in TLS too, by `close_notify`.
     ///
     /// # Errors

@@ -76,8 +76,8 @@ impl Pumped {
 impl Pump {
     /// Whether all is written, and the task will be woken when there is more to read.
     #[inline]
-    pub(super) fn rests(&self) -> bool {
-        self.waits && self.pending.is_empty()
+    pub(super) fn rests(&self, to: &Socket) -> bool {
+        self.waits && self.pending.is_empty() && !to.holds()
     }
 
     /// Writes what is pending.
@@ -197,8 +197,8 @@ impl Pump {
         })
     }
 
-    pub(super) fn is_at_rest(&self) -> bool {
-        self.held() == 0
+    pub(super) fn is_at_rest(&self, to: &Socket) -> bool {
+        self.held() == 0 && !to.holds()
     }
 
     /// Bytes that are held.

@@ -552,6 +552,29 @@ fn propagate_and_strip_change_what_is_read() {
 }
 
 #[test]
+fn a_long_read_is_followed_before_anything_proves_that_no_auth_is_needed() {
+    let long = line("XREADGROUP GROUP g c COUNT 1 BLOCK 5 STREAMS s t > >");
+    let reply = read(&[("s", &["1-1"])]);
+    let bare = [
+        &b"*1\r\n*2\r\n$1\r\ns\r\n*1\r\n"[..],
+        &entry("1-1", &["f", "v"]),
+    ]
+    .concat();
+    let world = delivering(DeliverRule::Strip);
+    world.listener.upstream.set_open(false);
+    assert_eq!(world.connect().client(&long), long);
+    let mut link = world.connect();
+    link.client(&long);
+    assert_eq!(link.server(&reply), bare);
+    // In pieces it passes at once: the server may close at the header.
+    let mut link = world.connect();
+    let (first, rest) = long.split_at(40);
+    assert_eq!(link.client(first), first);
+    assert_eq!(link.client(rest), rest);
+    assert_eq!(link.server(&reply), reply);
+}
+
+#[test]
 fn strip_removes_only_what_stands_at_the_end() {
     let world = delivering(DeliverRule::Strip);
     for (fields, left) in [
