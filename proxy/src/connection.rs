@@ -512,6 +512,7 @@ impl Pump {
 impl Future for Connection {
     type Output = Result<(), Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if this.telemetry.waker.is_none() {

@@ -6,14 +6,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
+use tars_sidecar::drain::DrainGuard;
 use tars_sidecar::listen::Listener as Bound;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{sleep, timeout};
 
 use crate::connection::Connection;
-use crate::error::Outbreak;
+use crate::error::{Error, Outbreak};
 use crate::socket::Socket;
 use crate::worker::{Listener, Shared, Worker};
 
@@ -130,7 +132,7 @@ fn open(client: Socket, listener: &Arc<Listener>, worker: &Rc<Worker>) {
     let guard = worker.shared.drain.guard();
     let (listener, worker) = (listener.clone(), worker.clone());
     tokio::task::spawn_local(async move {
-        let _kept = (place, guard);
+        let kept = (place, guard);
         let client = match Box::pin(shake_hands(client, &listener)).await {
             Ok(client) => client,
             // A probe that looks whether the port is open.
@@ -154,20 +156,50 @@ fn open(client: Socket, listener: &Arc<Listener>, worker: &Rc<Worker>) {
                 return;
             }
         };
-        let mut connection = Connection::new(worker.clone(), listener, client, server, connected);
-        let result = poll_fn(|cx| Pin::new(&mut connection).poll(cx)).await;
-        if let Err(error) = &result
-            && !error.is_reset()
-        {
-            worker.shared.metrics.error(error.side.label());
-            tracing::debug!(%error, "connection ended");
+        let connection = Connection::new(worker.clone(), listener, client, server, connected);
+        tokio::task::spawn_local(Serving(Some((connection, worker, kept))));
+    });
+}
+
+/// A connection, until it has ended. A task of its own and no `async fn`: nothing stands between the event loop, which wakes it
+/// twice for a request, and the connection.
+struct Serving(Option<(Connection, Rc<Worker>, Kept)>);
+
+/// What is given back with the last of a connection.
+type Kept = (Place, DrainGuard);
+
+impl Future for Serving {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<()> {
+        let serving = &mut self.get_mut().0;
+        let Some((connection, ..)) = serving else {
+            return Poll::Ready(());
+        };
+        let result = ready!(Pin::new(connection).poll(task));
+        if let Some((connection, worker, kept)) = serving.take() {
+            ended(connection, &result, &worker, kept);
         }
-        let client = connection.close(&result);
-        if worker.is_draining() && result.is_ok() {
+        Poll::Ready(())
+    }
+}
+
+#[cold]
+fn ended(connection: Connection, result: &Result<(), Error>, worker: &Worker, kept: Kept) {
+    if let Err(error) = result
+        && !error.is_reset()
+    {
+        worker.shared.metrics.error(error.side.label());
+        tracing::debug!(%error, "connection ended");
+    }
+    let client = connection.close(result);
+    if worker.is_draining() && result.is_ok() {
+        tokio::task::spawn_local(async move {
+            let _kept = kept;
             // The time is the bound; whether the client went in it makes no difference.
             let _ = timeout(LINGER, Box::pin(linger(client))).await;
-        }
-    });
+        });
+    }
 }
 
 /// Says what Redis says to clients beyond its own limit, and closes.

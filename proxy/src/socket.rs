@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
-use rustix::net::SendFlags;
+use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop;
@@ -171,7 +171,7 @@ impl Socket {
     }
 }
 
-/// `send(2)` and `read(2)` are called without the C library, in which they are points where a thread may be cancelled: that costs
+/// `send(2)` and `recv(2)` are called without the C library, in which they are points where a thread may be cancelled: that costs
 /// more than all the rest of the call.
 #[inline]
 fn send(stream: impl AsFd, buf: &[u8]) -> io::Result<usize> {
@@ -219,7 +219,7 @@ fn poll_read_on(
         let mut n = 0;
         let read = stream.try_readable(|| {
             *waits = false;
-            n = rustix::io::read(stream, &mut *buf)?;
+            (_, n) = rustix::net::recv(stream, &mut *buf, RecvFlags::empty())?;
             // Less than there is room for: there is no more. Said like this, the event loop takes note of it, and a read that
             // finds nothing (EAGAIN) is spared.
             if 0 < n && n < buf.len() {
