@@ -1,7 +1,7 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test compatibility ci lint bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz loom fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo test compatibility ci lint bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz loom train-check bench-agent fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,13 @@ fuzz: ## fuzz every target for FUZZ_SECONDS (60), two at a time, or one: make fu
 
 loom: ## try every order in which threads can meet in what they share
 	cargo run --quiet --package tars-loom
+
+train-check: ## let the learner learn everything from SEEDS (3) seeds, and hold it against Stable-Baselines3's committed results
+	cargo run --release --quiet --package tars-agent --example train-check -- $(or $(SEEDS),3)
+
+bench-agent: ## measure the learner beside Stable-Baselines3, round by round (installs PyTorch the first time)
+	cargo build --release --quiet --package tars-agent --example bench
+	agent-runtime/scripts/python agent-runtime/scripts/bench.py $(or $(CARGO_TARGET_DIR),target)/release/examples/bench
 
 fmt: ## format everything
 	cargo fmt --all

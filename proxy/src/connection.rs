@@ -4,7 +4,8 @@
 //! where they are. What the other side does not take yet is kept, and nothing more is read before it is gone: that is the
 //! flow control. A connection that waits holds no buffer.
 
-use std::cell::RefCell;
+mod pump;
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -13,10 +14,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
-use prometheus::Histogram;
-
 use crate::budget::Account;
-use crate::chunk::Chunk;
 use crate::error::{Error, Side};
 use crate::inflight::{Inflight, Op};
 use crate::request::{Context, Raw, Requests};
@@ -25,15 +23,12 @@ use crate::socket::Socket;
 use crate::tls;
 use crate::upstream::Connected;
 use crate::worker::{Count, Listener, Moment, Worker};
+use pump::{End, Pump};
 
-/// Bytes read at a time. Larger reads make fewer system calls for large values; the buffer is one a thread.
-pub(crate) const READ_BYTES: usize = 64 * 1024;
+pub(crate) use pump::READ_BYTES;
 
 /// So often a connection reads from one side until it is the turn of the others.
 const READS_AT_A_TURN: u32 = 16;
-
-/// One read in so many is timed for `tars_proxy_added_seconds`: a look at the clock costs as much as framing a command.
-const TIMED_EVERY: u32 = 64;
 
 /// A raw relay that is drained is closed when nothing has been said for so long, the server last. Whoever waits in a
 /// blocking command spoke last himself.
@@ -42,62 +37,6 @@ const RAW_QUIET: Duration = Duration::from_secs(1);
 /// During a drain a connection is kept for so long whose client has not said anything yet: it was accepted a moment ago, and
 /// its first command is on the way.
 const FIRST_COMMAND: Duration = Duration::from_secs(1);
-
-/// Buffers of a thread: a task uses them between a read and the write that follows, and never across an await.
-struct Buffers {
-    read: Box<[u8]>,
-    out: Vec<u8>,
-    reads: u32,
-}
-
-thread_local! {
-    static BUFFERS: RefCell<Buffers> =
-        RefCell::new(Buffers { read: vec![0; READ_BYTES].into_boxed_slice(), out: Vec::new(), reads: 0 });
-}
-
-/// The output buffer is kept at most this large: a pipeline of injected commands read at once grows by half.
-const KEPT_OUT_BYTES: usize = 2 * READ_BYTES;
-
-/// One direction.
-#[derive(Debug, Default)]
-struct Pump {
-    /// Read and not yet understood: the beginning of a command or reply that is held.
-    tail: Vec<u8>,
-    /// Understood and not yet written.
-    pending: Vec<u8>,
-    /// How much of it has been written.
-    written: usize,
-    /// There was nothing to read, and the socket will wake the task when there is.
-    waits: bool,
-    end: End,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum End {
-    #[default]
-    Open,
-    /// The one side has said that no more comes; the other is to be told.
-    Read,
-    /// It has been told.
-    Told,
-}
-
-/// What one read brought.
-#[derive(Default)]
-struct Pumped {
-    bytes: u64,
-    /// When it was read, if it is timed.
-    since: Option<Instant>,
-}
-
-impl Pumped {
-    #[inline]
-    fn observe(&self, added: &Histogram) {
-        if let Some(since) = self.since {
-            added.observe(since.elapsed().as_secs_f64());
-        }
-    }
-}
 
 /// A connection under way.
 pub struct Connection {
@@ -376,136 +315,6 @@ fn ignore_not_connected(error: io::Error) -> io::Result<()> {
         Ok(())
     } else {
         Err(error)
-    }
-}
-
-impl Pump {
-    /// Whether all is written, and the task will be woken when there is more to read.
-    #[inline]
-    fn rests(&self) -> bool {
-        self.waits && self.pending.is_empty()
-    }
-
-    /// Writes what is pending.
-    #[inline(always)]
-    fn poll_flush(&mut self, to: &mut Socket, task: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        if self.pending.is_empty() {
-            return to.poll_flush(task);
-        }
-        ready!(self.poll_pending(to, task))?;
-        to.poll_flush(task)
-    }
-
-    #[cold]
-    fn poll_pending(
-        &mut self,
-        to: &mut Socket,
-        task: &mut TaskContext<'_>,
-    ) -> Poll<io::Result<()>> {
-        while let Some(rest) = self
-            .pending
-            .get(self.written..)
-            .filter(|rest| !rest.is_empty())
-        {
-            match ready!(to.poll_write(task, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                n => self.written += n,
-            }
-        }
-        self.pending = Vec::new();
-        self.written = 0;
-        Poll::Ready(Ok(()))
-    }
-
-    /// Reads once, has the bytes understood, and writes what may be written.
-    fn poll_pump(
-        &mut self,
-        from: &mut Socket,
-        to: &mut Socket,
-        task: &mut TaskContext<'_>,
-        understand: impl FnOnce(&mut Chunk<'_>, &mut usize),
-    ) -> Poll<Result<Pumped, Error>> {
-        BUFFERS.with_borrow_mut(|Buffers { read, out, reads }| {
-            let n = match ready!(from.poll_read_on(task, read, &mut self.waits)) {
-                Ok(n) => n,
-                Err(error) => {
-                    // What is held came before a reset: without us it would have arrived. No room for it means none then.
-                    let _ = to.poll_write(task, &self.tail);
-                    return Poll::Ready(Err(Error::of(Side::Client)(error)));
-                }
-            };
-            if n == 0 {
-                // Half a command is passed on like all else: the server decides what to make of it.
-                self.end = End::Read;
-                self.pending = std::mem::take(&mut self.tail);
-                return Poll::Ready(Ok(Pumped::default()));
-            }
-            *reads = reads.wrapping_add(1);
-            let since = (*reads % TIMED_EVERY == 0).then(Instant::now);
-            let fresh = read.get_mut(..n).unwrap_or_default();
-            let mut consumed = 0;
-            let held = !self.tail.is_empty();
-            let work = if held {
-                self.tail.extend_from_slice(fresh);
-                &mut self.tail
-            } else {
-                fresh
-            };
-            let mut chunk = Chunk::new(work, out);
-            understand(&mut chunk, &mut consumed);
-            let bytes = chunk.finish(consumed);
-            let mut written = 0;
-            let mut failed = None;
-            while written < bytes.len() {
-                match to.try_write(task, bytes.get(written..).unwrap_or_default()) {
-                    Ok(0) => {
-                        failed = Some(io::ErrorKind::WriteZero.into());
-                        break;
-                    }
-                    Ok(n) => written += n,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => {
-                        failed = Some(error);
-                        break;
-                    }
-                }
-            }
-            if failed.is_none()
-                && let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty())
-            {
-                self.pending = rest.to_vec();
-            }
-            if held {
-                self.tail.drain(..consumed);
-                if self.tail.is_empty() {
-                    self.tail = Vec::new();
-                } else if consumed > 0 {
-                    // What is left came with the end of a message that may have been large.
-                    self.tail.shrink_to(READ_BYTES);
-                }
-            } else if let Some(rest) = read.get(consumed..n).filter(|rest| !rest.is_empty()) {
-                self.tail = rest.to_vec();
-            }
-            if out.capacity() > KEPT_OUT_BYTES {
-                *out = Vec::new();
-            }
-            match failed {
-                Some(error) => Poll::Ready(Err(Error::of(Side::Server)(error))),
-                None => Poll::Ready(Ok(Pumped {
-                    bytes: n as u64,
-                    since,
-                })),
-            }
-        })
-    }
-
-    fn is_at_rest(&self) -> bool {
-        self.held() == 0
-    }
-
-    /// Bytes that are held.
-    fn held(&self) -> usize {
-        self.tail.len() + self.pending.len()
     }
 }
 

@@ -75,6 +75,7 @@ impl Stream {
 
     /// Begins a span under `parent`, or a new trace, and decides whether it is sampled.
     #[must_use]
+    #[inline]
     pub fn start(&self, parent: Option<&SpanContext>) -> Start {
         match parent {
             Some(parent) if self.force && !parent.flags.sampled() => Start {
@@ -182,6 +183,7 @@ impl Streams {
 
     /// The stream of this key, under the rules now in force.
     #[must_use]
+    #[inline]
     pub fn get(&self, key: &[u8]) -> Arc<Stream> {
         let known = &mut *self.known.borrow_mut();
         let rules = known.rules.load();

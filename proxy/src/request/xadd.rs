@@ -270,6 +270,7 @@ pub(crate) fn one_digit(args: &[Span32], header_end: usize, added: u32) -> Optio
 }
 
 /// [`rewrite`] without the first line.
+#[inline(always)]
 pub(crate) fn rewrite_fields(
     buf: &[u8],
     args: &[Span32],

@@ -5,8 +5,9 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::Replies;
 use super::entries::{Entry, Fields};
-use super::{Replies, group_label, in_history};
+use super::walking::{group_label, in_history};
 use crate::chunk::Chunk;
 use crate::config::{Deliver as DeliverRule, Relation};
 use crate::deliveries::{Attempt, GroupKey};

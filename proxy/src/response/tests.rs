@@ -1,12 +1,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::sync::Arc;
+
 use super::*;
 use crate::config::{
     Config, Deliver as DeliverRule, InferParent, Limits, Override, Relation, Rules, StreamRule,
 };
 use crate::testing::{Link, NOW, World, command, line};
 use crate::trace::context::parse_traceparent;
-use crate::trace::span::{LinkKind, Operation, Span};
+use crate::trace::span::{EntryId, LinkKind, Operation, Span};
 use crate::worker::Moment;
 
 mod pipelines;

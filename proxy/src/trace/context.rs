@@ -109,13 +109,13 @@ impl SpanContext {
     pub fn write_traceparent(&self, out: &mut [u8; TRACEPARENT_LEN]) {
         *out = *b"00-________________________________-________________-__";
         if let Some(digits) = pairs(&mut out[3..35]) {
-            encode_hex(&self.trace_id.to_bytes(), digits);
+            encode_hex(self.trace_id.to_bytes(), digits);
         }
         if let Some(digits) = pairs(&mut out[36..52]) {
-            encode_hex(&self.span_id.to_bytes(), digits);
+            encode_hex(self.span_id.to_bytes(), digits);
         }
         if let Some(digits) = pairs(&mut out[53..]) {
-            encode_hex(&[self.flags.to_byte()], digits);
+            encode_hex([self.flags.to_byte()], digits);
         }
     }
 }

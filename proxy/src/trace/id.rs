@@ -8,8 +8,11 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 
+mod hex;
 #[cfg(test)]
 mod tests;
+
+pub(super) use hex::{decode_hex, encode_hex};
 
 /// The id of a whole trace.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,7 +122,7 @@ macro_rules! id {
             #[must_use]
             pub fn to_hex(self) -> [[u8; 2]; $bytes] {
                 let mut digits = [[0; 2]; $bytes];
-                encode_hex(&self.0, &mut digits);
+                encode_hex(self.0, &mut digits);
                 digits
             }
         }
@@ -148,49 +151,3 @@ macro_rules! id {
 
 id!(TraceId, 16);
 id!(SpanId, 8);
-
-/// Reads `2 * N` lower-case hexadecimal digits. One pass without branches, so that the compiler makes vector code of it.
-pub(super) fn decode_hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
-    let (pairs, []) = digits.as_chunks::<2>() else {
-        return None;
-    };
-    let pairs: &[[u8; 2]; N] = pairs.try_into().ok()?;
-    let mut valid = true;
-    let mut nibble = |digit: u8| {
-        let (number, letter) = (digit.wrapping_sub(b'0'), digit.wrapping_sub(b'a'));
-        valid &= (number < 10) | (letter < 6);
-        if number < 10 {
-            number
-        } else {
-            letter.wrapping_add(10)
-        }
-    };
-    let bytes = pairs.map(|[high, low]| nibble(high) << 4 | nibble(low));
-    valid.then_some(bytes)
-}
-
-/// The two digits of every byte.
-#[allow(clippy::indexing_slicing, reason = "there are as many as bytes")]
-const DIGITS: [[u8; 2]; 256] = {
-    const fn digit(nibble: u8) -> u8 {
-        nibble + if nibble < 10 { b'0' } else { b'a' - 10 }
-    }
-    let mut digits = [[0; 2]; 256];
-    let mut byte = 0u8;
-    loop {
-        digits[byte as usize] = [digit(byte >> 4), digit(byte & 0x0f)];
-        match byte.checked_add(1) {
-            Some(next) => byte = next,
-            None => break digits,
-        }
-    }
-};
-
-/// Writes bytes as lower-case hexadecimal digits.
-#[allow(clippy::indexing_slicing, reason = "there are as many as bytes")]
-#[inline]
-pub(super) fn encode_hex<const N: usize>(bytes: &[u8; N], digits: &mut [[u8; 2]; N]) {
-    for (pair, byte) in digits.iter_mut().zip(bytes) {
-        *pair = DIGITS[usize::from(*byte)];
-    }
-}

@@ -234,7 +234,9 @@ fn every_label_value_is_documented_and_real() {
             "{DOCUMENT} has {metric}{{{label}={value:?}}}, which the sources do not know"
         );
     }
-    let request = read("proxy/src/request.rs") + &read("proxy/src/request/producer.rs");
+    let request = ["request", "request/inline", "request/producer"]
+        .map(|file| read(format!("proxy/src/{file}.rs")))
+        .concat();
     let of = |metric: &str| -> BTreeSet<&str> {
         documented
             .iter()

@@ -1,0 +1,143 @@
+//! The command line: `train`, `eval`, `inspect`.
+
+mod inspect;
+mod show;
+mod train;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::checkpoint::{Checkpoint, Store};
+
+/// What an impossible request exits with; clap's own errors exit with it, too.
+const USAGE: u8 = 64;
+
+/// A PPO learner whose memory is bounded by construction.
+#[derive(Debug, Parser)]
+#[command(name = "tars-agent", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Let an agent learn
+    Train(TrainArgs),
+    /// Let a checkpoint's policy play, taking its likeliest action
+    Eval(EvalArgs),
+    /// Say what a checkpoint is
+    Inspect(InspectArgs),
+}
+
+#[derive(Debug, Args)]
+struct TrainArgs {
+    /// What to learn, CartPole-v1 say
+    #[arg(long)]
+    env: String,
+    /// Hyper-parameters: TOML with a table for the environment [default: tuned ones that come with the program]
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    config: Option<PathBuf>,
+    /// Environment steps in all, over which schedules fall [default: as the hyper-parameters say, or for ever]
+    #[arg(long)]
+    steps: Option<u64>,
+    /// What all chance comes from
+    #[arg(long, default_value_t = 0, conflicts_with = "resume")]
+    seed: u64,
+    /// Where checkpoints go [default: runs/ENV]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on from the latest checkpoint there
+    #[arg(long)]
+    resume: bool,
+    /// Steps between two checkpoints [default: a tenth of all, or 100000]
+    #[arg(long, value_name = "STEPS")]
+    checkpoint_every: Option<u64>,
+    /// Draw the learning curve
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// What the learner may allocate, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    memory: usize,
+}
+
+#[derive(Debug, Args)]
+struct EvalArgs {
+    /// A checkpoint, or a directory of them: its latest
+    checkpoint: PathBuf,
+    /// Episodes to play
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    episodes: u32,
+    /// What the episodes' chance comes from
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct InspectArgs {
+    /// A checkpoint, or a directory of them: its latest
+    checkpoint: PathBuf,
+    /// Print its manifest as it is
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a command comes to: an exit code, or one sentence that says why not.
+type Outcome = Result<ExitCode, Box<dyn Error>>;
+
+/// Parses the command line and does what it says.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and the version come this way too.
+            let _ = error.print();
+            return if error.use_stderr() {
+                USAGE.into()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let mut out = io::stdout().lock();
+    let outcome = match cli.command {
+        Command::Train(args) => train::run(&args, &mut out),
+        Command::Eval(args) => inspect::eval(&args, &mut out),
+        Command::Inspect(args) => inspect::run(&args, &mut out),
+    };
+    outcome.unwrap_or_else(|error| {
+        // `inspect | head` has seen enough.
+        let piped = error.downcast_ref::<io::Error>();
+        if piped.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS;
+        }
+        let _ = writeln!(io::stderr(), "{error}");
+        USAGE.into()
+    })
+}
+
+/// The checkpoint in this directory, or the latest of those in it.
+fn find(path: &Path) -> Result<Checkpoint, Box<dyn Error>> {
+    if path.join("manifest.json").exists() {
+        return Ok(Checkpoint::read(path)?);
+    }
+    let warn = |bad: &crate::checkpoint::BadCheckpoint| {
+        let _ = writeln!(io::stderr(), "skipped: {bad}");
+    };
+    let found = Store::at(path).latest(warn);
+    found.ok_or_else(|| {
+        format!(
+            "{} is no checkpoint and holds none that is intact",
+            path.display()
+        )
+        .into()
+    })
+}

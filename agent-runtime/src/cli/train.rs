@@ -1,0 +1,219 @@
+//! `tars-agent train`.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use super::show::{Show, grouped};
+use super::{Outcome, TrainArgs};
+use crate::checkpoint::Store;
+use crate::memory::MemoryBudget;
+use crate::plot::Curve;
+use crate::train::{MOST_UNDONE, Trainer};
+use crate::{env, zoo};
+
+/// What a shell expects of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
+    let name = env::full_name(&args.env)?;
+    let directory = args
+        .out
+        .clone()
+        .unwrap_or_else(|| Path::new("runs").join(name));
+    let budget = MemoryBudget::new(args.memory.saturating_mul(1 << 20));
+    let mut trainer = if args.resume {
+        resume(args, name, &directory, &budget, out)?
+    } else {
+        begin(args, name, &directory, &budget)?
+    };
+    let plot = args.plot.as_deref().map(Plot::new).transpose()?;
+    let store = Store::open(&directory)?;
+    let stop = stop_on_signals()?;
+
+    let hyper = trainer.learner().hyper().clone();
+    let every = args
+        .checkpoint_every
+        .unwrap_or_else(|| hyper.n_timesteps.map_or(100_000, |all| (all / 10).max(1)));
+    writeln!(
+        out,
+        "{name}: {} parameters, {} environments, {} of memory, checkpoints in {}",
+        grouped(parameters(&trainer)),
+        hyper.n_envs,
+        mebibytes(budget.reserved()),
+        directory.display()
+    )?;
+    let mut show = Show::new(hyper.n_timesteps, trainer.progress().steps);
+    let mut curve = Curve::default();
+    let mut due = trainer.progress().steps + every;
+    while !trainer.is_done() && !stop.load(Ordering::Relaxed) {
+        let statistics = trainer.advance();
+        let progress = trainer.progress();
+        if let Some(mean) = progress.mean_return() {
+            curve.push(progress.steps, mean);
+        }
+        show.update(progress, &statistics, out)?;
+        if progress.undone_in_a_row >= MOST_UNDONE {
+            show.finish();
+            return Err(format!(
+                "{MOST_UNDONE} updates in a row had to be undone, as a loss or a gradient was not finite: what the environment gives cannot be learnt from; the last checkpoint is as it was"
+            )
+            .into());
+        }
+        if progress.steps >= due && !trainer.is_done() {
+            due += every;
+            // A full disk may have room again by the next one: training is worth more.
+            if let Err(error) = store.save(&trainer) {
+                show.warn(&format!("{error}; training goes on"));
+            }
+        }
+    }
+    show.finish();
+    let saved = store.save(&trainer)?;
+    if let Some(plot) = plot {
+        plot.write(&trainer, &curve)?;
+    }
+    let progress = trainer.progress();
+    let mean = progress
+        .mean_return()
+        .map_or("no episode has ended".to_owned(), |mean| {
+            format!(
+                "mean return {mean:.2} over the last {} episodes",
+                progress.returns.len()
+            )
+        });
+    let done = trainer.is_done();
+    let word = if done { "done" } else { "stopped" };
+    writeln!(
+        out,
+        "{word} after {} steps: {mean}; saved {}",
+        grouped(progress.steps),
+        saved.display()
+    )?;
+    if !done {
+        writeln!(out, "--resume goes on from there")?;
+    }
+    Ok(if done {
+        ExitCode::SUCCESS
+    } else {
+        INTERRUPTED.into()
+    })
+}
+
+fn begin(
+    args: &TrainArgs,
+    name: &str,
+    directory: &Path,
+    budget: &MemoryBudget,
+) -> Result<Trainer, Box<dyn std::error::Error>> {
+    if !Store::at(directory).checkpoints().is_empty() {
+        return Err(format!(
+            "{} already holds checkpoints: --resume goes on from them, --out names another directory",
+            directory.display()
+        )
+        .into());
+    }
+    let mut hyper = match &args.config {
+        Some(path) => zoo::from_file(path, name)?,
+        None => zoo::built_in(name),
+    };
+    hyper.n_timesteps = args.steps.or(hyper.n_timesteps);
+    Ok(Trainer::new(name, hyper, args.seed, budget)?)
+}
+
+fn resume(
+    args: &TrainArgs,
+    name: &str,
+    directory: &Path,
+    budget: &MemoryBudget,
+    out: &mut impl Write,
+) -> Result<Trainer, Box<dyn std::error::Error>> {
+    let checkpoint = super::find(directory)?;
+    let manifest = checkpoint.manifest();
+    if manifest.environment != name {
+        return Err(format!(
+            "{} is a checkpoint of {}, not of {name}",
+            checkpoint.path().display(),
+            manifest.environment
+        )
+        .into());
+    }
+    let trainer = checkpoint.resume(args.steps, budget)?;
+    writeln!(out, "resumed {}", checkpoint.path().display())?;
+    let instructions = trainer.learner().policy().simd.name();
+    if manifest.instructions != instructions {
+        writeln!(
+            io::stderr(),
+            "it was computed with {} instructions and goes on with {instructions}: the last bits will differ",
+            manifest.instructions
+        )?;
+    }
+    Ok(trainer)
+}
+
+/// Set by the first SIGINT or SIGTERM; a second SIGINT ends the process at once.
+fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    flag::register_conditional_shutdown(SIGINT, INTERRUPTED.into(), Arc::clone(&stop))?;
+    flag::register(SIGINT, Arc::clone(&stop))?;
+    flag::register(SIGTERM, Arc::clone(&stop))?;
+    Ok(stop)
+}
+
+/// Where the curve goes. It is drawn beside its name and then renamed; that this can be done is known before training begins.
+struct Plot {
+    path: PathBuf,
+    partial: PathBuf,
+}
+
+impl Plot {
+    fn new(path: &Path) -> Result<Self, String> {
+        let plot = Self {
+            path: path.to_owned(),
+            partial: path.with_added_extension("partial"),
+        };
+        let tried = fs::File::create(&plot.partial).and_then(|_| fs::remove_file(&plot.partial));
+        tried.map_err(|error| plot.cannot_write(&error))?;
+        Ok(plot)
+    }
+
+    fn cannot_write(&self, error: &io::Error) -> String {
+        format!("cannot write {}: {error}", self.path.display())
+    }
+
+    fn write(&self, trainer: &Trainer, curve: &Curve) -> Result<(), String> {
+        let hyper = trainer.learner().hyper();
+        let subtitle = format!(
+            "mean return of the last 100 training episodes · seed {} · {} × {} steps, minibatches of {}, {} epochs",
+            trainer.seed(),
+            hyper.n_envs,
+            hyper.n_steps,
+            hyper.batch_size,
+            hyper.n_epochs
+        );
+        let svg = curve.to_svg(trainer.environment(), &subtitle);
+        let written =
+            fs::write(&self.partial, svg).and_then(|()| fs::rename(&self.partial, &self.path));
+        written.map_err(|error| self.cannot_write(&error))
+    }
+}
+
+fn parameters(trainer: &Trainer) -> u64 {
+    trainer
+        .learner()
+        .net()
+        .named()
+        .iter()
+        .map(|named| named.at.len() as u64)
+        .sum()
+}
+
+fn mebibytes(bytes: usize) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}

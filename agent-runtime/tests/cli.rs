@@ -1,0 +1,215 @@
+//! The program as a person meets it.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn agent(directory: &Path, args: &[&str]) -> Output {
+    command(directory, args).output().unwrap()
+}
+
+fn command(directory: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tars-agent"));
+    command.args(args).current_dir(directory);
+    command
+}
+
+/// Fails with one sentence on standard error, which is returned.
+fn refused(directory: &Path, args: &[&str]) -> String {
+    let output = agent(directory, args);
+    assert_eq!(output.status.code(), Some(64), "{args:?}");
+    let sentence = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(sentence.lines().count(), 1, "{sentence}");
+    sentence.trim_end().to_owned()
+}
+
+fn accepted(directory: &Path, args: &[&str]) -> String {
+    let output = agent(directory, args);
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn an_agent_learns_is_evaluated_and_inspected() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let trained = accepted(
+        path,
+        &[
+            "train",
+            "--env",
+            "cartpole",
+            "--steps",
+            "20000",
+            "--plot",
+            "curve.svg",
+        ],
+    );
+    assert!(
+        trained
+            .lines()
+            .last()
+            .unwrap()
+            .starts_with("done after 20,224 steps: mean return "),
+        "{trained}"
+    );
+    assert!(
+        fs::read_to_string(path.join("curve.svg"))
+            .unwrap()
+            .contains("<path class=\"line\" d=\"M")
+    );
+
+    let evaluated = accepted(
+        path,
+        &["eval", "runs/CartPole-v1", "--json", "--episodes", "20"],
+    );
+    let answer: serde_json::Value = serde_json::from_str(&evaluated).unwrap();
+    // A random policy comes to 22.
+    assert!(answer["mean"].as_f64().unwrap() > 100.0, "{answer}");
+    let again = accepted(
+        path,
+        &[
+            "eval",
+            "runs/CartPole-v1/checkpoint-000000020224",
+            "--json",
+            "--episodes",
+            "20",
+        ],
+    );
+    assert_eq!(again, evaluated);
+
+    let inspected = accepted(path, &["inspect", "runs/CartPole-v1"]);
+    assert!(
+        inspected.contains("CartPole-v1: 4 inputs, a choice among 2"),
+        "{inspected}"
+    );
+    assert!(
+        inspected.contains("9,155 parameters; shared none, policy 64-64, value 64-64"),
+        "{inspected}"
+    );
+    assert_eq!(
+        refused(path, &["train", "--env", "cartpole"]),
+        "runs/CartPole-v1 already holds checkpoints: --resume goes on from them, --out names another directory"
+    );
+}
+
+/// Ctrl-C in the middle, and what comes of going on is what comes of never having stopped.
+#[test]
+fn interrupted_training_is_saved_and_goes_on_to_the_same_bits() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let train = ["train", "--env", "cartpole", "--steps", "30000", "--out"];
+    accepted(path, &[&train[..], &["whole"]].concat());
+
+    let mut child = command(path, &[&train[..], &["parts"]].concat())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    // Its header, and the first line of progress: it is at work.
+    lines.next().unwrap();
+    lines.next().unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(
+        rest.last().unwrap(),
+        "--resume goes on from there",
+        "{rest:?}"
+    );
+
+    accepted(path, &[&train[..], &["parts", "--resume"]].concat());
+    let last = "checkpoint-000000030208";
+    for file in [
+        "policy.safetensors",
+        "training.safetensors",
+        "manifest.json",
+    ] {
+        let read = |run: &str| fs::read(path.join(run).join(last).join(file)).unwrap();
+        assert!(read("whole") == read("parts"), "{file}");
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_one_sentence_and_nothing_is_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let zoo = |text: &str| fs::write(path.join("zoo.toml"), text).unwrap();
+    assert_eq!(
+        refused(path, &["train", "--env", "cartpool"]),
+        "there is no environment named \"cartpool\"; the nearest is \"CartPole-v1\""
+    );
+    zoo("[CartPole-v1]\ngamma = 2");
+    let configured = ["train", "--env", "cartpole", "--config", "zoo.toml"];
+    assert_eq!(
+        refused(path, &configured),
+        "gamma = 2 is out of range: it must be between 0 and 1"
+    );
+    zoo("[CartPole-v1]\nbatch = 2");
+    assert!(
+        refused(path, &configured).starts_with("zoo.toml: unknown field `batch`, expected one of ")
+    );
+    assert!(
+        refused(
+            path,
+            &["train", "--env", "cartpole", "--config", "none.toml"]
+        )
+        .starts_with("cannot read none.toml: ")
+    );
+    assert!(
+        refused(path, &["train", "--env", "cartpole", "--out", "/proc/none"])
+            .starts_with("cannot write /proc/none: ")
+    );
+    assert!(
+        refused(
+            path,
+            &["train", "--env", "cartpole", "--plot", "/none/a.svg"]
+        )
+        .starts_with("cannot write /none/a.svg: ")
+    );
+    assert_eq!(
+        refused(path, &["train", "--env", "cartpole", "--memory", "0"]),
+        "the memory budget of 0 bytes has 0 left, and parameters wants 44160"
+    );
+    assert_eq!(
+        refused(path, &["eval", "."]),
+        ". is no checkpoint and holds none that is intact"
+    );
+    assert_eq!(
+        refused(path, &["train", "--env", "cartpole", "--resume"]),
+        "runs/CartPole-v1 is no checkpoint and holds none that is intact"
+    );
+
+    accepted(
+        path,
+        &[
+            "train", "--env", "cartpole", "--steps", "256", "--out", "run",
+        ],
+    );
+    let policy = path.join("run/checkpoint-000000000256/policy.safetensors");
+    fs::write(&policy, "foreign").unwrap();
+    assert_eq!(
+        refused(path, &["eval", "run/checkpoint-000000000256"]),
+        "the checkpoint run/checkpoint-000000000256 cannot be used: policy.safetensors is not the file that was written: its checksum or length differs"
+    );
+    let wrong = agent(
+        path,
+        &["train", "--env", "cartpole", "--out", "run", "--resume"],
+    );
+    assert_eq!(wrong.status.code(), Some(64));
+    assert_eq!(fs::read_to_string(&policy).unwrap(), "foreign");
+    assert!(
+        !path.join("runs").exists(),
+        "a refused run leaves nothing behind"
+    );
+}

@@ -1,0 +1,116 @@
+//! What training allocates: what the budget says when it begins, and nothing after that.
+
+#![allow(unsafe_code, reason = "an allocator that counts is an allocator")]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use tars_agent::hyper::HyperParameters;
+use tars_agent::memory::MemoryBudget;
+use tars_agent::schedule::Schedule;
+use tars_agent::train::Trainer;
+
+thread_local! {
+    /// Allocations of this thread, and the bytes it holds.
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: everything is handed on to the system's allocator; besides, only numbers are counted, which allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        LIVE.set(LIVE.get() + layout.size().cast_signed());
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.set(LIVE.get() - layout.size().cast_signed());
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn cases() -> Vec<(&'static str, HyperParameters)> {
+    let zoo = HyperParameters {
+        n_envs: 8,
+        n_steps: 32,
+        batch_size: 256,
+        learning_rate: Schedule::Linear(1e-3),
+        ..HyperParameters::default()
+    };
+    let wide = HyperParameters {
+        n_envs: 3,
+        n_steps: 150,
+        batch_size: 100,
+        n_epochs: 2,
+        shared: vec![256],
+        normalize_observation: true,
+        normalize_reward: true,
+        clip_range_vf: Some(Schedule::Constant(0.2)),
+        target_kl: Some(0.05),
+        ..HyperParameters::default()
+    };
+    vec![
+        ("CartPole-v1", zoo),
+        // Episodes of 200 steps: some are cut off in each of these rollouts.
+        ("Pendulum-v1", wide),
+        ("CartPole-v1", HyperParameters::default()),
+        ("stream-steering", HyperParameters::default()),
+    ]
+}
+
+#[test]
+fn training_allocates_nothing() {
+    for (environment, hyper) in cases() {
+        let budget = MemoryBudget::new(1 << 28);
+        let mut trainer = Trainer::new(environment, hyper, 1, &budget).unwrap();
+        trainer.advance();
+        let before = COUNT.get();
+        for _ in 0..4 {
+            trainer.advance();
+        }
+        assert_eq!(COUNT.get() - before, 0, "{environment}");
+        assert!(trainer.progress().episodes > 0, "{environment}");
+    }
+}
+
+#[test]
+#[allow(clippy::cast_precision_loss, reason = "a quotient")]
+fn the_budget_says_how_much_is_allocated() {
+    for (environment, hyper) in cases() {
+        let budget = MemoryBudget::new(1 << 28);
+        let before = LIVE.get();
+        let trainer = Trainer::new(environment, hyper, 1, &budget).unwrap();
+        let measured = (LIVE.get() - before) as f64;
+        let predicted = budget.reserved() as f64;
+        assert!(
+            (predicted / measured - 1.0).abs() < 0.1,
+            "{environment}: {predicted} bytes reserved, {measured} allocated"
+        );
+        drop(trainer);
+        assert_eq!(budget.reserved(), 0);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let budget = MemoryBudget::new(100_000);
+    let refused = Trainer::new("CartPole-v1", HyperParameters::default(), 1, &budget)
+        .err()
+        .unwrap();
+    assert!(
+        refused
+            .to_string()
+            .starts_with("the memory budget of 100000 bytes has "),
+        "{refused}"
+    );
+    assert_eq!(budget.reserved(), 0);
+}
