@@ -161,7 +161,8 @@ impl Requests {
                             cx.worker.counters.command(kind);
                             let held = kind.needs_arguments()
                                 && (argc as usize <= MAX_UNAUTHENTICATED_ARGUMENTS
-                                    || cx.may_be_long());
+                                    || cx.may_be_long()
+                                    || is_whole(cursor, name, buf)?);
                             if kind == Kind::Xadd && !held {
                                 cx.worker.shared.metrics.skipped("unauthenticated");
                             }
@@ -422,6 +423,12 @@ fn pass(cursor: &mut Cursor, buf: &[u8], consumed: &mut usize) -> Result<bool, F
     cursor.rebase(passed);
     *consumed += passed;
     Ok(complete)
+}
+
+/// Whether all of a command is there: then nothing is held back to understand it.
+fn is_whole(mut cursor: Cursor, name: Span32, buf: &[u8]) -> Result<bool, Foreign> {
+    cursor.step(name);
+    cursor.walk(buf, |_| ())
 }
 
 /// Whether the server will close the connection at this header already, for want of AUTH: then it must see it at once.
