@@ -240,8 +240,13 @@ pub(crate) fn entry(stream: &str, entry: &Value, added: bool) -> Result<(String,
     Ok((String::from_utf8_lossy(id).into_owned(), number))
 }
 
-/// A value for a line of text.
+/// A value for a line of text: its beginning and its end.
 pub(crate) fn short(value: &Value) -> String {
-    let text = format!("{value:?}");
-    text.chars().take(300).collect()
+    let text: Vec<char> = format!("{value:?}").chars().collect();
+    match (text.first_chunk::<200>(), text.last_chunk::<150>()) {
+        (Some(first), Some(last)) if text.len() > 350 => {
+            first.iter().chain(&[' ', '…', ' ']).chain(last).collect()
+        }
+        _ => text.into_iter().collect(),
+    }
 }

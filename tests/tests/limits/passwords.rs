@@ -68,6 +68,33 @@ fn auth_and_a_message_at_once() {
     }
 }
 
+/// A read is only looked at: it is followed, however many streams it names, before it is known whether the server takes it.
+#[test]
+fn auth_and_a_read_at_once() {
+    for kind in Kind::ALL {
+        let server = Server::builder(kind)
+            .args(["--requirepass", "secret"])
+            .start();
+        let stage = Stage::with(server, |proxy: Builder| {
+            proxy.args(["--deliver", "*=strip"])
+        });
+        stage.direct("AUTH secret");
+        stage.direct(&format!(
+            "XADD a 1-1 f v traceparent 00-{:032x}-{:016x}-01",
+            1, 2
+        ));
+        let mut client = stage.connect();
+        let read = "XREAD COUNT 9 STREAMS a b c d e 0 0 0 0 0";
+        client.send(pipeline(&["AUTH secret", read]));
+        assert_eq!(client.reply(), b"+OK\r\n");
+        let entries = String::from_utf8(client.reply()).unwrap();
+        assert!(
+            entries.contains("1-1") && !entries.contains("traceparent"),
+            "{kind}: {entries}"
+        );
+    }
+}
+
 #[test]
 fn a_password_that_comes() {
     for kind in Kind::ALL {
