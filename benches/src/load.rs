@@ -235,7 +235,7 @@ impl Connection {
         let mut stream = TcpStream::connect(at)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SILENCE))?;
-        let script = Script::new(load.workload, load.value, load.pipeline, number);
+        let script = Script::new(load.workload, load.value, load.pipeline);
         let (prepare, mut awaited) = script.prepare();
         stream.write_all(&prepare)?;
         let (mut replies, mut buffer) = (Replies::default(), [0; 4096]);

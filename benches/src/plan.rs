@@ -192,7 +192,7 @@ impl Plan {
     pub fn duration(self) -> Duration {
         match self {
             Self::Smoke => Duration::from_millis(300),
-            _ => Duration::from_millis(1_500),
+            _ => Duration::from_secs(1),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a connection says over and over: batches of commands.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde::{Deserialize, Serialize};
 
 /// What is measured.
@@ -55,6 +57,9 @@ const VALUE_KEY: &str = "bench:value";
 /// What XADD writes to.
 pub const STREAM: &str = "bench:stream";
 
+/// The number of the next stream that is one connection's own.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
 /// Sends batches, each once the replies to the one before it are there.
 #[derive(Debug)]
 pub struct Script {
@@ -71,9 +76,9 @@ pub struct Script {
 }
 
 impl Script {
-    /// What connection number `connection` says, in batches of `pipeline`.
+    /// What one connection says, in batches of `pipeline`.
     #[must_use]
-    pub fn new(workload: Workload, value_bytes: usize, pipeline: u32, connection: usize) -> Self {
+    pub fn new(workload: Workload, value_bytes: usize, pipeline: u32) -> Self {
         let value = value(value_bytes);
         let one: Vec<u8> = match workload {
             Workload::Get => command(&[b"GET", VALUE_KEY.as_bytes()]),
@@ -86,7 +91,8 @@ impl Script {
             pipeline,
             stream: match workload {
                 Workload::Xrange | Workload::Xreadgroup => stored(value_bytes),
-                _ => format!("{STREAM}:{connection}"),
+                // Nobody else's: what another run's connections had sent when they were closed may arrive late.
+                _ => format!("{STREAM}:{}", NEXT.fetch_add(1, Ordering::Relaxed)),
             },
             value,
             fixed: one.repeat(pipeline as usize),
@@ -274,7 +280,7 @@ mod tests {
 
     #[test]
     fn batches_are_pipelines_of_commands() {
-        let mut script = Script::new(Workload::Set, 3, 2, 0);
+        let mut script = Script::new(Workload::Set, 3, 2);
         let mut out = Vec::new();
         assert_eq!(script.next(&mut out), (2, 2));
         let one = "*3\r\n$3\r\nSET\r\n$11\r\nbench:value\r\n$3\r\n";
@@ -285,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_message_goes_its_way_in_three_batches() {
-        let mut script = Script::new(Workload::Path, 3, 2, 7);
+        let mut script = Script::new(Workload::Path, 3, 2);
         let mut batch = || {
             let mut out = Vec::new();
             let counts = script.next(&mut out);
@@ -305,7 +311,7 @@ mod tests {
 
     #[test]
     fn stored_entries_are_read_one_batch_after_the_other() {
-        let mut script = Script::new(Workload::Xrange, 875, 10, 0);
+        let mut script = Script::new(Workload::Xrange, 875, 10);
         let mut out = Vec::new();
         assert_eq!(script.next(&mut out), (1, 10));
         assert_eq!(script.next(&mut out), (1, 10));
