@@ -1,7 +1,7 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test compatibility ci lint bench bench-peers bench-peers-full chaos fuzz loom train-check bench-agent fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo test compatibility ci lint bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz loom train-check bench-agent fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,15 @@ bench-peers: ## measure beside HAProxy, Envoy and a bare relay, in under 15 minu
 
 bench-peers-full: ## the same with every workload, size, pipeline and number of connections (over an hour)
 	@scripts/bench full
+
+bench-linear: ## measure how cost and memory grow with replies, pipelines and connections, in under 5 minutes
+	@scripts/bench linear
+
+bench-count: ## count system calls and instructions of a request
+	@scripts/bench count
+
+bench-docs: ## take the last runs of bench-peers, bench-linear and bench-count into docs/benchmarks.md
+	@scripts/bench document
 
 chaos: ## let servers, proxies, networks and collectors fail under load for CHAOS_SECONDS (120), and check every answer
 	@scripts/chaos

@@ -1,4 +1,4 @@
-//! Own matrix products beside matrixmultiply's: `cargo run --release -p tars-agent --example products` (docs/adr/0008).
+//! Own matrix products beside matrixmultiply's: `cargo run --release -p tars-agent --example products` (docs/adr/0009).
 
 #![allow(unsafe_code, reason = "matrixmultiply's interface is raw pointers")]
 

@@ -7,7 +7,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "instructions that were detected (docs/adr/0008)"
+    reason = "instructions that were detected (docs/adr/0009)"
 )]
 
 /// A loop that is compiled once for each set of instructions. All that `run` calls must be `#[inline(always)]`.

@@ -22,8 +22,7 @@ use tars_proxy::testing::{World, command};
 use tars_proxy::trace::context::{SpanContext, TraceState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Builder;
-use tokio::task::LocalSet;
+use tokio::runtime::{Builder, LocalOptions};
 
 /// Commands that arrive in one read, and entries of one reply.
 const PIPELINE: usize = 16;
@@ -305,7 +304,7 @@ fn extract(c: &mut Criterion) {
             .shared
             .deliveries
             .lock()
-            .drain(bench.cx.now, &mut spans);
+            .drain(bench.cx.now.get(), &mut spans);
         assert!(!spans.is_empty());
     };
     group.throughput(Throughput::Elements(PIPELINE as u64));
@@ -372,8 +371,10 @@ async fn fake_server(listener: TcpListener) {
 /// system calls included.
 fn full_path(c: &mut Criterion) {
     let mut group = c.benchmark_group("full_path");
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let local = LocalSet::new();
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .unwrap();
     let pipeline = an_xadd().repeat(PIPELINE);
     group.throughput(Throughput::Elements(PIPELINE as u64));
     for (name, trace) in [
@@ -381,7 +382,7 @@ fn full_path(c: &mut Criterion) {
         ("untraced", Some(false)),
         ("traced", Some(true)),
     ] {
-        let (mut client, world) = local.block_on(&runtime, async {
+        let (mut client, world) = runtime.block_on(async {
             let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = server.local_addr().unwrap();
             tokio::task::spawn_local(fake_server(server));
@@ -422,7 +423,7 @@ fn full_path(c: &mut Criterion) {
                 let (mut left, mut total) = (iterations, Duration::ZERO);
                 while left > 0 {
                     let round = left.min(ROUND as u64);
-                    total += local.block_on(&runtime, async {
+                    total += runtime.block_on(async {
                         let start = Instant::now();
                         for _ in 0..round {
                             client.write_all(&pipeline).await.unwrap();

@@ -104,11 +104,13 @@ impl Contender {
             return Running {
                 address: upstream,
                 process: None,
+                admin: None,
                 _port: None,
                 _files: None,
             };
         };
         let port = Port::claim();
+        let admin = self.is_ours().then(Port::claim);
         let address: SocketAddr = ([127, 0, 0, 1], port.number()).into();
         let files = tempfile::tempdir().expect("a temporary folder can be made");
         let file = |name: &str, text: String| {
@@ -134,15 +136,21 @@ impl Contender {
                     )),
                 Self::BareRelay => command.args([address.to_string(), upstream.to_string()]),
                 _ => {
-                    command.args(["--log-level", "warn", "--admin", "127.0.0.1:0"]);
+                    command.args(["--log-level", "warn"]);
+                    command.args(
+                        admin
+                            .iter()
+                            .flat_map(|admin| ["--admin".to_owned(), admin.addr()]),
+                    );
                     command.args(["--listen", &address.to_string()]);
                     command.args(["--upstream", &format!("redis://{upstream}")]);
-                    command.args(["--max-connections", "9500"]);
+                    command.args(["--max-connections", "10000"]);
                     command.args((self == Self::TarsNoTrace).then_some("--no-trace"));
                     let (sampler, ratio) = match self {
                         Self::Tars1Percent => ("parentbased_traceidratio", "0.01"),
                         Self::Tars100Percent => ("parentbased_always_on", ""),
-                        _ => ("parentbased_always_off", ""),
+                        // Not even where a message that is read says so.
+                        _ => ("always_off", ""),
                     };
                     command.env("OTEL_TRACES_SAMPLER", sampler);
                     command.env("OTEL_TRACES_SAMPLER_ARG", ratio);
@@ -157,6 +165,7 @@ impl Contender {
         Running {
             address,
             process: Some(process),
+            admin,
             _port: Some(port),
             _files: Some(files),
         }
@@ -188,6 +197,8 @@ pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
     process: Option<Process>,
+    /// Where it tells of itself.
+    admin: Option<Port>,
     _port: Option<Port>,
     _files: Option<TempDir>,
 }
@@ -203,6 +214,38 @@ impl Running {
     pub fn usage(&self) -> Usage {
         let id = self.process.as_ref().map(Process::id);
         id.map_or_else(Usage::default, usage::of)
+    }
+
+    /// Spans that have ended, and those of them that were dropped; none where it makes none.
+    #[must_use]
+    pub fn spans(&self) -> Option<Spans> {
+        let admin = tars_tests::address::Address::Tcp(self.admin.as_ref()?.addr());
+        let said = tars_tests::http::get(&admin, "/metrics").ok()?.body;
+        let sum = |name: &str| -> f64 {
+            let samples = said.lines().filter(|line| line.starts_with(name));
+            let values = samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+            values.sum()
+        };
+        Some(Spans {
+            ended: sum("tars_proxy_spans_ended_total"),
+            dropped: sum("tars_proxy_spans_dropped_total"),
+        })
+    }
+}
+
+/// What became of spans.
+#[derive(Clone, Copy, Debug)]
+pub struct Spans {
+    ended: f64,
+    dropped: f64,
+}
+
+impl Spans {
+    /// Of those that have ended since, the share that was not dropped; none, if none has.
+    #[must_use]
+    pub fn exported_since(self, before: Self) -> Option<f64> {
+        let ended = self.ended - before.ended;
+        (ended > 0.0).then(|| 1.0 - (self.dropped - before.dropped) / ended)
     }
 }
 

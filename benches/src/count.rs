@@ -3,18 +3,23 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tars_tests::process::{Process, Signal};
 use tars_tests::wait::PATIENCE;
 
-use crate::contender::{Contender, Running};
+use crate::contender::Contender;
 use crate::load::{self, Load};
-use crate::plan::Case;
-use crate::run::{redis, sink};
+use crate::measured::Run;
+use crate::plan::{Case, Plan};
+use crate::run::{begin, redis, sink, versions};
 
 /// Requests between two looks, with strace.
 const TRACED: u64 = 40_000;
+
+/// Before anything is counted with strace.
+const WARM_UP: Duration = Duration::from_millis(300);
 
 /// Requests of the shorter and of the longer run under callgrind: what the start costs cancels out.
 const SHORT: u64 = 20_000;
@@ -24,7 +29,7 @@ const LONG: u64 = 60_000;
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// What one contender needs for one request of a case.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Counts {
     /// Who.
     pub contender: Contender,
@@ -32,38 +37,52 @@ pub struct Counts {
     pub case: Case,
     /// System calls of a request, by name.
     pub calls: BTreeMap<String, f64>,
-    /// Those of them that failed: mostly reads for which nothing was there (EAGAIN).
-    pub failed: f64,
+    /// Those of them that failed, by name: of reads, those for which nothing was there (EAGAIN).
+    pub failed: BTreeMap<String, f64>,
     /// User instructions of a request.
     pub instructions: f64,
 }
 
-/// Counts for every contender and case.
+impl Counts {
+    /// All system calls of a request.
+    #[must_use]
+    pub fn all_calls(&self) -> f64 {
+        self.calls.values().sum()
+    }
+
+    /// Reads of a request for which nothing was there.
+    #[must_use]
+    pub fn vain_reads(&self) -> f64 {
+        let reads = ["read", "readv", "recvfrom", "recvmsg"];
+        let vain = reads.iter().filter_map(|name| self.failed.get(*name));
+        // A sum of nothing is -0.
+        vain.sum::<f64>().abs()
+    }
+}
+
+/// Counts for every contender, by case.
 ///
 /// # Errors
 /// If a contender does not pass what is asked of it.
 ///
 /// # Panics
 /// If a part is missing.
-pub fn run(
-    contenders: &[Contender],
-    cases: &[Case],
-    mut progress: impl FnMut(&str),
-) -> Result<Vec<Counts>, load::Error> {
+pub fn run(contenders: &[Contender], mut progress: impl FnMut(&str)) -> Result<Run, load::Error> {
+    let mut run = begin("count");
+    let clock = Instant::now();
     let (server, upstream) = redis();
     let (_sink, collector) = sink();
-    let mut all = Vec::new();
-    for case in cases {
+    for case in Plan::counted() {
         for &contender in contenders {
             progress(&format!("{}: {}", contender.name(), case.title()));
             server.connect().call(&["FLUSHALL", "SYNC"]);
-            let (calls, failed) = system_calls(contender, case, upstream, collector)?;
+            let (calls, failed) = system_calls(contender, &case, upstream, collector)?;
             let executed = |requests| {
                 server.connect().call(&["FLUSHALL", "SYNC"]);
-                executed(contender, case, requests, upstream, collector)
+                executed(contender, &case, requests, upstream, collector)
             };
             let (short, long) = (executed(SHORT)?, executed(LONG)?);
-            all.push(Counts {
+            run.counts.push(Counts {
                 contender,
                 case: case.clone(),
                 calls,
@@ -72,43 +91,57 @@ pub fn run(
             });
         }
     }
-    Ok(all)
+    run.seconds = clock.elapsed().as_secs();
+    run.versions = versions(contenders);
+    Ok(run)
 }
 
-fn send(case: &Case, through: &Running, requests: u64) -> Result<u64, load::Error> {
-    let load = Load {
+fn load(case: &Case, warm_up: Duration, requests: u64) -> Load {
+    Load {
         workload: case.workload,
         value: case.value,
         pipeline: case.pipeline,
         connections: case.connections,
         pace: case.pace,
-        warm_up: Duration::ZERO,
+        warm_up,
         duration: LIMIT,
         requests,
-    };
-    Ok(load::run(through.address, &load, || {})?.requests)
+    }
 }
 
+/// Of a request, by name.
+type Calls = BTreeMap<String, f64>;
+
+/// System calls of a request, and those of them that failed. They are counted once every connection is in use.
 fn system_calls(
     contender: Contender,
     case: &Case,
     upstream: SocketAddr,
     collector: SocketAddr,
-) -> Result<(BTreeMap<String, f64>, f64), load::Error> {
+) -> Result<(Calls, Calls), load::Error> {
     let mut running = contender.start(upstream, collector, &[]);
     let id = running.process().map_or(0, |process| process.id());
-    let mut strace = Process::start(Path::new("strace"), |command| {
-        command.args(["-f", "-c", "-p", &id.to_string()]);
+    let mut strace: Option<Process> = None;
+    let outcome = load::run(running.address, &load(case, WARM_UP, TRACED), || {
+        if let Some(strace) = &mut strace {
+            strace.signal(Signal::INT);
+            return;
+        }
+        let mut started = Process::start(Path::new("strace"), |command| {
+            command.args(["-f", "-c", "-p", &id.to_string()]);
+        });
+        started.wait_until("it traces", PATIENCE, |strace| {
+            strace.stderr().contains("attached").then_some(())
+        });
+        strace = Some(started);
+    })?;
+    let sent = outcome.requests as f64;
+    let said = strace.map_or_else(String::new, |mut strace| {
+        strace.wait_exit(PATIENCE);
+        strace.stderr()
     });
-    strace.wait_until("it traces", PATIENCE, |strace| {
-        strace.stderr().contains("attached").then_some(())
-    });
-    let sent = send(case, &running, TRACED)? as f64;
-    strace.signal(Signal::INT);
-    strace.wait_exit(PATIENCE);
-    let mut calls = BTreeMap::new();
-    let mut failed = 0.0;
-    for line in strace.stderr().lines() {
+    let (mut calls, mut failed) = (Calls::new(), Calls::new());
+    for line in said.lines() {
         // % time, seconds, usecs/call, calls, errors if there were any, syscall
         let columns: Vec<&str> = line.split_whitespace().collect();
         let (Some(count), Some(name)) = (columns.get(3), columns.last()) else {
@@ -119,7 +152,8 @@ fn system_calls(
         };
         calls.insert((*name).to_owned(), count / sent);
         if let [_, _, _, _, errors, _] = columns[..] {
-            failed += errors.parse::<f64>().unwrap_or(0.0) / sent;
+            let errors = errors.parse::<f64>().unwrap_or(0.0);
+            failed.insert((*name).to_owned(), errors / sent);
         }
     }
     Ok((calls, failed))
@@ -139,7 +173,12 @@ fn executed(
         "--callgrind-out-file=/dev/null",
     ];
     let mut running = contender.start(upstream, collector, &valgrind);
-    let sent = send(case, &running, requests)?;
+    let sent = load::run(
+        running.address,
+        &load(case, Duration::ZERO, requests),
+        || {},
+    )?
+    .requests;
     let Some(process) = running.process() else {
         return Ok((0.0, 0.0));
     };

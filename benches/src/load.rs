@@ -73,11 +73,11 @@ pub struct Load {
     pub connections: usize,
     /// When batches are sent.
     pub pace: Pace,
-    /// How long before anything counts.
+    /// How long before anything counts; zero: all that is sent counts.
     pub warm_up: Duration,
     /// How long it is measured at most.
     pub duration: Duration,
-    /// How many requests are measured at most.
+    /// How many requests are sent at most (closed loop), and measured at most.
     pub requests: u64,
 }
 
@@ -88,6 +88,8 @@ pub struct Outcome {
     pub requests: u64,
     /// The measured time.
     pub elapsed: Duration,
+    /// Bytes of all replies in it.
+    pub received: u64,
     /// Of batches, in microseconds.
     pub latency: Histogram<u64>,
 }
@@ -125,13 +127,20 @@ pub fn run(at: SocketAddr, load: &Load, mut at_edges: impl FnMut()) -> Result<Ou
     let started = Instant::now();
     let begins = started + load.warm_up;
     let ends = begins + load.duration;
-    let (mut measuring, mut measured_from, mut requests) = (false, begins, 0);
+    let (mut measuring, mut measured_from) = (false, begins);
+    let (mut sent, mut requests, mut received) = (0, 0, 0);
     let mut due = started;
     let mut turn = 0;
     let mut last_answer = started;
+    if load.warm_up.is_zero() {
+        at_edges();
+        (measuring, measured_from) = (true, Instant::now());
+    }
     if load.pace == Pace::Closed {
         for connection in &mut connections {
-            connection.send_next(started, &epoll)?;
+            if !measuring || sent < load.requests {
+                sent += connection.send_next(Instant::now(), &epoll)?;
+            }
         }
     }
     let mut events = Vec::with_capacity(load.connections.clamp(16, 1024));
@@ -141,7 +150,7 @@ pub fn run(at: SocketAddr, load: &Load, mut at_edges: impl FnMut()) -> Result<Ou
         if !measuring && now >= begins {
             at_edges();
             (measuring, measured_from) = (true, Instant::now());
-            (requests, last_answer) = (0, measured_from);
+            (sent, requests, received, last_answer) = (0, 0, 0, measured_from);
         }
         if now >= ends || (measuring && requests >= load.requests) {
             let elapsed = measured_from.elapsed();
@@ -149,6 +158,7 @@ pub fn run(at: SocketAddr, load: &Load, mut at_edges: impl FnMut()) -> Result<Ou
             return Ok(Outcome {
                 requests,
                 elapsed,
+                received,
                 latency,
             });
         }
@@ -198,11 +208,14 @@ pub fn run(at: SocketAddr, load: &Load, mut at_edges: impl FnMut()) -> Result<Ou
                     latency.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
                 }
             })?;
-            if completed.batches > 0 {
+            if completed.bytes > 0 {
                 last_answer = Instant::now();
+                received += completed.bytes as u64;
+            }
+            if completed.batches > 0 {
                 requests += u64::from(completed.requests);
-                if load.pace == Pace::Closed {
-                    connection.send_next(last_answer, &epoll)?;
+                if load.pace == Pace::Closed && (!measuring || sent < load.requests) {
+                    sent += connection.send_next(last_answer, &epoll)?;
                 }
             }
         }
@@ -212,6 +225,7 @@ pub fn run(at: SocketAddr, load: &Load, mut at_edges: impl FnMut()) -> Result<Ou
 /// What one read completed.
 #[derive(Default)]
 struct Completed {
+    bytes: usize,
     batches: u32,
     requests: u32,
 }
@@ -245,13 +259,15 @@ impl Connection {
         })
     }
 
-    fn send_next(&mut self, due: Instant, epoll: &OwnedFd) -> Result<(), Error> {
+    /// Sends a batch, and says how many requests it completes.
+    fn send_next(&mut self, due: Instant, epoll: &OwnedFd) -> Result<u64, Error> {
         if self.waiting.len() > OVERRUN {
             return Err(Error::Overrun(OVERRUN));
         }
         let (replies, requests) = self.script.next(&mut self.out);
         self.waiting.push_back((due, replies, requests));
-        self.flush(epoll)
+        self.flush(epoll)?;
+        Ok(u64::from(requests))
     }
 
     /// Writes what there is room for, and asks to be told of more room where some is left.
@@ -291,7 +307,10 @@ impl Connection {
         };
         let now = Instant::now();
         let mut ended = self.replies.take(buffer.get(..n).unwrap_or_default())?;
-        let mut completed = Completed::default();
+        let mut completed = Completed {
+            bytes: n,
+            ..Completed::default()
+        };
         while ended > 0 {
             let (due, replies, requests) = self.waiting.front_mut().ok_or(Error::Unasked)?;
             if *replies > ended {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -27,9 +27,9 @@ enum Command {
     Run {
         /// Which cases
         plan: Plan,
-        /// How often each case is measured
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
-        rounds: u16,
+        /// How often everything is measured [default: 5; linear 4, smoke 1]
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        rounds: Option<u16>,
         /// Only these contenders (the direct way is always among them)
         #[arg(long, value_delimiter = ',')]
         only: Vec<Contender>,
@@ -37,16 +37,24 @@ enum Command {
         #[arg(long, value_name = "FILE", default_value = "target/bench/run")]
         out: PathBuf,
     },
-    /// Count system calls and user instructions of a request (needs strace and valgrind)
+    /// Count system calls and user instructions of a request (needs strace and valgrind); write as `run` does
     Count {
         /// Only these contenders
         #[arg(long, value_delimiter = ',', default_values = ["bare-relay", "tars-no-trace", "tars-unsampled"])]
         only: Vec<Contender>,
+        /// Where to write, without an ending
+        #[arg(long, value_name = "FILE", default_value = "target/bench/count")]
+        out: PathBuf,
     },
     /// Make the tables and the page of an earlier run again
     Report {
-        /// What `run` wrote
+        /// What `run` or `count` wrote
         json: PathBuf,
+    },
+    /// Write the tables of runs into a document, where it says so, and a picture beside each run
+    Document {
+        /// The document. The runs are NAME.json in a folder of its name without the ending
+        document: PathBuf,
     },
     /// Take spans over OTLP/gRPC and forget them, until killed
     #[command(hide = true)]
@@ -81,25 +89,13 @@ fn execute(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             };
             let options = Options {
                 plan,
-                rounds: rounds.into(),
+                rounds: rounds.unwrap_or(plan.rounds()).into(),
                 contenders,
             };
-            let measured = run::run(&options, progress)?;
-            if io::stderr().is_terminal() {
-                eprint!("\r\x1b[2K");
-            }
-            if let Some(folder) = out.parent() {
-                fs::create_dir_all(folder)?;
-            }
-            let json = out.with_extension("json");
-            fs::write(&json, serde_json::to_string_pretty(&measured)?)?;
-            write_report(&measured, &json)
+            write_run(&run::run(&options, progress)?, &out)
         }
-        Command::Count { only } => {
-            let counts = count::run(&only, &Plan::counted(), progress)?;
-            let _ = writeln!(io::stdout(), "{}", report::counts(&counts));
-            Ok(())
-        }
+        Command::Count { only, out } => write_run(&count::run(&only, progress)?, &out),
+        Command::Document { document } => write_document(&document),
         Command::Report { json } => {
             let measured = serde_json::from_slice(&fs::read(&json)?)?;
             write_report(&measured, &json)
@@ -108,8 +104,34 @@ fn execute(command: Command) -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-fn write_report(measured: &Run, json: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
-    let tables = report::tables(measured);
+fn write_run(measured: &Run, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    if io::stderr().is_terminal() {
+        eprint!("\r\x1b[2K");
+    }
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let json = out.with_extension("json");
+    fs::write(&json, serde_json::to_string_pretty(measured)? + "\n")?;
+    write_report(measured, &json)
+}
+
+fn write_document(document: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let folder = document.with_extension("");
+    let runs = report::runs(document)?;
+    for (name, run) in &runs {
+        if let Some(pictures) = run.as_ref().and_then(report::pictures) {
+            fs::write(folder.join(name).with_extension("svg"), pictures)?;
+        }
+    }
+    let text = fs::read_to_string(document)?;
+    let folder = folder.file_name().unwrap_or_default().to_string_lossy();
+    fs::write(document, report::rewrite(&text, &folder, &runs)?)?;
+    Ok(())
+}
+
+fn write_report(measured: &Run, json: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let tables = report::tables(measured, true);
     fs::write(json.with_extension("md"), &tables)?;
     let page = json.with_extension("html");
     fs::write(&page, report::page(measured))?;

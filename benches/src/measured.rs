@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::contender::Contender;
+use crate::count::Counts;
+use crate::linear::Series;
 use crate::plan::Case;
 
 /// One run of a plan.
@@ -21,9 +23,20 @@ pub struct Run {
     /// What each contender says of its version.
     pub versions: BTreeMap<Contender, String>,
     /// Load, case by case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cases: Vec<Measured>,
     /// Memory.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub memory: BTreeMap<Contender, Vec<Memory>>,
+    /// What a command that waits does to others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub blocking: BTreeMap<Contender, Vec<Blocking>>,
+    /// How cost grows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curves: Vec<Curve>,
+    /// System calls and instructions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counts: Vec<Counts>,
 }
 
 /// What a run ran on.
@@ -59,6 +72,9 @@ pub struct Sample {
     pub cpu_micros: f64,
     /// Resident memory of the contender at the end, in bytes.
     pub resident: u64,
+    /// The share of its spans that were exported, where it made any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exported: Option<f64>,
     /// Latency of a batch, in microseconds.
     pub latency: Latency,
 }
@@ -93,6 +109,107 @@ impl Memory {
     }
 }
 
+/// What others saw while one connection waited in the server.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Blocking {
+    /// How many requests of others were answered.
+    pub answered: u64,
+    /// The longest that one of them took, in milliseconds.
+    pub longest_ms: f64,
+}
+
+/// Work in several sizes, with the points of each contender: a row a round, a point a size.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Curve {
+    /// The work.
+    pub series: Series,
+    /// In the order of rounds, and of sizes.
+    pub points: BTreeMap<Contender, Vec<Vec<Point>>>,
+}
+
+impl Curve {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(series: Series) -> Self {
+        Self {
+            series,
+            points: BTreeMap::new(),
+        }
+    }
+
+    /// A figure of a contender at a size over the rounds.
+    pub fn spread(
+        &self,
+        of: Contender,
+        size: usize,
+        figure: impl Fn(&Point) -> f64,
+    ) -> Option<Spread> {
+        let rounds = self.points.get(&of)?.iter();
+        Spread::of(rounds.filter_map(|points| points.get(size)).map(figure))
+    }
+
+    /// How cost grows with size: the exponent, which is 1 where it grows as fast. It is the slope of the line of least squares through
+    /// the logarithms of sizes and costs of a round.
+    #[must_use]
+    pub fn exponent(&self, of: Contender) -> Option<Spread> {
+        let rounds = self.points.get(&of)?.iter();
+        Spread::of(rounds.filter_map(|points| self.slope(points)))
+    }
+
+    /// The exponent between neighbouring sizes where its median is largest.
+    #[must_use]
+    pub fn steepest(&self, of: Contender) -> Option<Spread> {
+        let rounds = self.points.get(&of)?;
+        let steps = (1..self.series.sizes.len()).filter_map(|n| {
+            let steps = rounds.iter().filter_map(|points| points.get(n - 1..=n));
+            Spread::of(steps.filter_map(|step| self.slope(step)))
+        });
+        steps.max_by(|one, other| one.median.total_cmp(&other.median))
+    }
+
+    fn slope(&self, points: &[Point]) -> Option<f64> {
+        let logarithms = points.iter().map(|point| {
+            let units = self.series.units(point.size);
+            (units.ln(), (point.cpu_micros * units).ln())
+        });
+        let logarithms: Vec<(f64, f64)> = logarithms.collect();
+        let n = logarithms.len() as f64;
+        let mean_x = logarithms.iter().map(|(x, _)| x).sum::<f64>() / n;
+        let mean_y = logarithms.iter().map(|(_, y)| y).sum::<f64>() / n;
+        let covariance = logarithms.iter().map(|(x, y)| (x - mean_x) * (y - mean_y));
+        let variance: f64 = logarithms.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
+        (variance > 0.0).then(|| covariance.sum::<f64>() / variance)
+    }
+}
+
+/// One size of a work, through one contender that has done nothing else.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Point {
+    /// The size of a piece.
+    pub size: u64,
+    /// Processor time for a unit of work, in microseconds.
+    pub cpu_micros: f64,
+    /// Processor time to open a connection, in microseconds.
+    pub opened_micros: f64,
+    /// Resident after the start, in bytes.
+    pub empty: u64,
+    /// Resident when the connections were open, and nothing had been sent but what prepares the work.
+    pub open: u64,
+    /// The most that was ever resident.
+    pub peak: u64,
+    /// The share of its spans that were exported, where it made any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exported: Option<f64>,
+}
+
+impl Point {
+    /// Bytes of an open and idle connection, where connections are what grows.
+    #[must_use]
+    pub fn per_connection(&self) -> f64 {
+        self.open.saturating_sub(self.empty) as f64 / self.size as f64
+    }
+}
+
 /// A figure of several rounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
@@ -121,6 +238,15 @@ impl Spread {
 }
 
 impl Measured {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(case: Case) -> Self {
+        Self {
+            case,
+            samples: BTreeMap::new(),
+        }
+    }
+
     /// A figure of a contender over the rounds.
     pub fn spread(&self, of: Contender, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
         Spread::of(self.samples.get(&of)?.iter().map(figure))
@@ -166,6 +292,41 @@ impl Measured {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_exponent_is_that_of_the_cost_of_a_piece() {
+        let series = Series {
+            axis: crate::linear::Axis::Pipeline,
+            workload: crate::workload::Workload::Get,
+            value: 64,
+            sizes: vec![10, 100, 1_000],
+            total: 1_000,
+        };
+        let point = |(&size, cpu_micros): (&u64, f64)| Point {
+            size,
+            cpu_micros,
+            opened_micros: 0.0,
+            empty: 0,
+            open: 0,
+            peak: 0,
+            exported: None,
+        };
+        let rounds = |costs: [f64; 3]| vec![series.sizes.iter().zip(costs).map(point).collect()];
+        let curve = Curve {
+            points: BTreeMap::from([
+                (Contender::BareRelay, rounds([2.0, 2.0, 2.0])),
+                (Contender::TarsUnsampled, rounds([2.0, 2.0, 20.0])),
+            ]),
+            series: series.clone(),
+        };
+        let rounded = |of: fn(&Curve, Contender) -> Option<Spread>| {
+            [Contender::BareRelay, Contender::TarsUnsampled]
+                .map(|contender| (of(&curve, contender).unwrap().median * 100.0).round())
+        };
+        assert_eq!(rounded(Curve::exponent), [100.0, 150.0]);
+        assert_eq!(rounded(Curve::steepest), [100.0, 200.0]);
+        assert_eq!(curve.exponent(Contender::Direct), None);
+    }
 
     #[test]
     fn the_median_of_an_even_number_is_between() {

@@ -6,7 +6,9 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::contender::Contender;
+use crate::linear::{Axis, Series, most_connections};
 use crate::load::Pace;
+use crate::report::number;
 use crate::workload::Workload;
 
 /// One kind of load.
@@ -35,11 +37,11 @@ impl Case {
         }
     }
 
-    const fn open(workload: Workload, connections: usize, rate: f64) -> Self {
+    const fn open(workload: Workload, pipeline: u32, connections: usize, rate: f64) -> Self {
         Self {
             workload,
             value: 64,
-            pipeline: 1,
+            pipeline,
             connections,
             pace: Pace::Open(rate),
         }
@@ -64,7 +66,7 @@ impl Case {
         };
         let pace = match self.pace {
             Pace::Closed => String::new(),
-            Pace::Open(rate) => format!(", {rate} a second"),
+            Pace::Open(rate) => format!(", {} batches a second", number(rate, 0)),
         };
         format!(
             "{}, {value}, P={}, {connections}{pace}",
@@ -81,7 +83,9 @@ pub enum Plan {
     Peers,
     /// Every workload, value size, pipeline and number of connections.
     Full,
-    /// A second or two, to see that everything starts.
+    /// Replies, pipelines and connections from small to large: how cost grows. In under 5 minutes.
+    Linear,
+    /// A few seconds, to see that everything starts.
     Smoke,
 }
 
@@ -96,6 +100,9 @@ impl Plan {
             Case::closed(Get, 64, 16, 50),
             Case::closed(Xadd, 64, 16, 50),
             Case::closed(Path, 64, 16, 50),
+            // At a rate at which every span can be exported.
+            Case::open(Xadd, 16, 50, 2_000.0),
+            Case::open(Path, 16, 50, 2_000.0),
             Case::closed(Get, 64, 1, 1),
         ];
         let more = [
@@ -110,14 +117,15 @@ impl Plan {
             Case::closed(Xadd, 64 * 1024, 1, 50),
             Case::closed(Get, 64, 1, 1000),
             Case::closed(Xadd, 64, 1, 1000),
-            Case::open(Get, 50, 5_000.0),
-            Case::open(Xadd, 50, 5_000.0),
-            Case::open(Get, 1000, 5_000.0),
+            Case::open(Get, 1, 50, 5_000.0),
+            Case::open(Xadd, 1, 50, 5_000.0),
+            Case::open(Get, 1, 1000, 5_000.0),
         ];
         match self {
             Self::Peers => peers.into(),
             Self::Full => peers.into_iter().chain(more).collect(),
-            Self::Smoke => vec![Case::closed(Xadd, 64, 16, 2), Case::open(Path, 2, 300.0)],
+            Self::Linear => Vec::new(),
+            Self::Smoke => vec![Case::closed(Xadd, 64, 16, 2), Case::open(Path, 1, 2, 300.0)],
         }
     }
 
@@ -131,12 +139,70 @@ impl Plan {
             .into()
     }
 
+    /// What grows in it.
+    #[must_use]
+    pub fn series(self) -> Vec<Series> {
+        use Workload::{Get, Xadd, Xrange, Xreadgroup};
+        let decades = |from: u64, to: u64| -> Vec<u64> {
+            std::iter::successors(Some(from), |size| Some(size * 10))
+                .take_while(|size| *size <= to)
+                .collect()
+        };
+        let series = |axis, workload, value, sizes: Vec<u64>, total| Series {
+            axis,
+            workload,
+            value,
+            sizes,
+            total,
+        };
+        // Entries of 1,000 and of 200 bytes in a reply.
+        let (large, small) = (875, 76);
+        match self {
+            Self::Peers | Self::Full => Vec::new(),
+            Self::Linear => {
+                let (mb, replies) = (1_000_000, || decades(1_000_000, 100_000_000));
+                let pipelines = || decades(10, 100_000);
+                let mut connections = decades(1, 1_000);
+                connections.push(most_connections());
+                vec![
+                    series(Axis::Reply, Xrange, large, replies(), 100 * mb),
+                    series(Axis::Reply, Xreadgroup, large, replies(), 100 * mb),
+                    series(Axis::Reply, Xreadgroup, small, replies(), 100 * mb),
+                    series(Axis::Pipeline, Get, 64, pipelines(), 100_000),
+                    series(Axis::Pipeline, Xadd, 64, pipelines(), 100_000),
+                    series(Axis::Connections, Xadd, 64, connections, 10_000),
+                ]
+            }
+            Self::Smoke => vec![
+                series(
+                    Axis::Reply,
+                    Xreadgroup,
+                    large,
+                    decades(10_000, 100_000),
+                    100_000,
+                ),
+                series(Axis::Pipeline, Xadd, 64, decades(10, 100), 100),
+                series(Axis::Connections, Xadd, 64, decades(1, 10), 100),
+            ],
+        }
+    }
+
     /// How long each case is measured for each contender in each round.
     #[must_use]
     pub fn duration(self) -> Duration {
         match self {
             Self::Smoke => Duration::from_millis(300),
-            Self::Peers | Self::Full => Duration::from_millis(1_500),
+            _ => Duration::from_millis(1_500),
+        }
+    }
+
+    /// How often everything is measured, where nothing else is asked for.
+    #[must_use]
+    pub fn rounds(self) -> u16 {
+        match self {
+            Self::Smoke => 1,
+            Self::Linear => 4,
+            Self::Peers | Self::Full => 5,
         }
     }
 
@@ -147,12 +213,27 @@ impl Plan {
             Self::Smoke => 100,
             Self::Peers => 1_000,
             Self::Full => 9_000,
+            Self::Linear => 0,
+        }
+    }
+
+    /// How long a command waits in the server to show whether others wait too.
+    #[must_use]
+    pub fn block(self) -> Duration {
+        match self {
+            Self::Smoke => Duration::from_millis(200),
+            Self::Peers | Self::Full => Duration::from_secs(2),
+            Self::Linear => Duration::ZERO,
         }
     }
 
     /// Its contenders.
     #[must_use]
     pub fn contenders(self) -> &'static [Contender] {
-        Contender::value_variants()
+        use Contender::{BareRelay, Tars100Percent, TarsUnsampled};
+        match self {
+            Self::Linear => &[BareRelay, TarsUnsampled, Tars100Percent],
+            _ => Contender::value_variants(),
+        }
     }
 }

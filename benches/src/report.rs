@@ -4,41 +4,66 @@ use std::fmt::Write as _;
 
 use crate::contender::Contender;
 use crate::count::Counts;
-use crate::measured::{Measured, Run, Spread};
+use crate::measured::{Blocking, Measured, Run, Spread};
 
+mod document;
+mod growth;
 mod page;
+mod picture;
+mod plot;
 mod targets;
 
-pub use page::page;
+pub use document::{Runs, rewrite, runs};
+pub use page::{page, pictures};
 pub use targets::{Target, targets};
 
-/// All tables.
+/// All tables, those of the targets too or not.
 #[must_use]
-pub fn tables(run: &Run) -> String {
+pub fn tables(run: &Run, with_targets: bool) -> String {
     let mut out = format!("{}\n\n", provenance(run));
+    let mut section = |title: &str, text: String| {
+        let _ = writeln!(out, "### {title}\n\n{text}");
+    };
+    let targets = targets(run);
+    if with_targets && !targets.is_empty() {
+        section("Targets", met(&targets));
+    }
     for measured in &run.cases {
-        let _ = writeln!(out, "### {}\n\n{}", measured.case.title(), load(measured));
+        section(&measured.case.title(), load(measured));
     }
     if !run.memory.is_empty() {
-        let _ = writeln!(out, "### Memory\n\n{}", memory(run));
+        section("Memory", memory(run));
     }
-    let targets = targets(run);
-    if !targets.is_empty() {
-        let _ = writeln!(out, "### Targets\n\n{}", met(&targets));
+    if !run.blocking.is_empty() {
+        section("Others beside a read that waits", blocking(run));
     }
-    let _ = writeln!(out, "### Versions\n\n{}", versions(run));
+    if !run.curves.is_empty() {
+        let text = format!("{}\n\n{}", growth::rule(), growth::exponents(&run.curves));
+        section("How cost grows", text);
+    }
+    for curve in &run.curves {
+        section(&curve.series.title(), growth::sizes(curve));
+    }
+    if !run.counts.is_empty() {
+        section(
+            "System calls and instructions of a request",
+            counts(&run.counts),
+        );
+    }
+    if !run.versions.is_empty() {
+        section("Versions", versions(run));
+    }
     out
 }
 
 /// What was counted.
-#[must_use]
-pub fn counts(counts: &[Counts]) -> String {
+fn counts(counts: &[Counts]) -> String {
     let head = [
         "case",
         "contender",
         "instructions",
         "system calls",
-        "of them failed",
+        "reads in vain",
         "which",
     ];
     let rows = counts.iter().map(|counts| {
@@ -56,8 +81,8 @@ pub fn counts(counts: &[Counts]) -> String {
             counts.case.title(),
             counts.contender.name().to_owned(),
             number(counts.instructions, 0),
-            number(counts.calls.values().sum(), 3),
-            number(counts.failed, 3),
+            number(counts.all_calls(), 3),
+            number(counts.vain_reads(), 3),
             calls.join(", "),
         ]
     });
@@ -66,22 +91,59 @@ pub fn counts(counts: &[Counts]) -> String {
 
 fn provenance(run: &Run) -> String {
     let machine = &run.machine;
-    let rounds = run
-        .cases
-        .iter()
-        .flat_map(|case| case.samples.values())
-        .map(Vec::len)
-        .max()
-        .unwrap_or(0);
+    let cases = run.cases.iter().flat_map(|case| case.samples.values());
+    let curves = run.curves.iter().flat_map(|curve| curve.points.values());
+    let rounds = cases.map(Vec::len).chain(curves.map(Vec::len)).max();
+    let rounds = rounds.map_or_else(String::new, |rounds| format!("{rounds} rounds "));
+    let spread = if rounds.is_empty() {
+        ""
+    } else {
+        " Median (smallest to largest of the rounds)."
+    };
     format!(
-        "Plan `{}`, {rounds} rounds in {} min; {} x {}, Linux {}, load {} before. Median (smallest to largest of the rounds).",
+        "Plan `{}`, {}: {rounds}in {} min; {} x {}, Linux {}, load {} before.{spread}",
         run.plan,
+        date(run.began),
         run.seconds.div_ceil(60),
         machine.cores,
         machine.processor,
         machine.kernel,
         machine.load
     )
+}
+
+/// The day, in UTC, on which so many seconds have passed since 1970.
+fn date(seconds: u64) -> String {
+    let mut days = seconds / 86_400;
+    let mut year = 1970;
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    while days >= 365 + u64::from(leap(year)) {
+        days -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let mut month = 1;
+    for length in [
+        31,
+        28 + u64::from(leap(year)),
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+    ] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    format!("{year}-{month:02}-{:02}", days + 1)
 }
 
 fn load(measured: &Measured) -> String {
@@ -94,6 +156,11 @@ fn load(measured: &Measured) -> String {
         format!("CPU us/{unit}"),
         "CPU of bare relay".to_owned(),
     ];
+    let traced = measured.samples.values().flatten();
+    let traced = traced.into_iter().any(|sample| sample.exported.is_some());
+    if traced {
+        head.push("spans exported %".to_owned());
+    }
     if latency {
         head.extend(["added p50 us", "added p99 us", "added p99.9 us"].map(str::to_owned));
     }
@@ -115,6 +182,11 @@ fn load(measured: &Measured) -> String {
                 2,
             ),
         ];
+        if traced {
+            let samples = measured.samples.get(&contender).into_iter().flatten();
+            let shares = samples.filter_map(|sample| sample.exported);
+            row.push(cell(Spread::of(shares.map(|share| share * 100.0)), 0));
+        }
         if latency {
             row.extend([
                 cell(measured.added(contender, |s| s.latency.p50), 0),
@@ -150,6 +222,22 @@ fn memory(run: &Run) -> String {
     table(&head, rows)
 }
 
+fn blocking(run: &Run) -> String {
+    let head = ["contender", "longest request ms", "requests answered"].map(str::to_owned);
+    let rows = run.blocking.iter().map(|(contender, rounds)| {
+        let spread = |figure: fn(&Blocking) -> f64, digits| {
+            Spread::of(rounds.iter().map(figure))
+                .map_or_else(String::new, |spread| text(spread, digits))
+        };
+        vec![
+            contender.name().to_owned(),
+            spread(|blocking| blocking.longest_ms, 1),
+            spread(|blocking| blocking.answered as f64, 0),
+        ]
+    });
+    table(&head, rows)
+}
+
 fn met(targets: &[Target]) -> String {
     let head = ["what", "target", "measured", ""].map(str::to_owned);
     let rows = targets.iter().map(|target| {
@@ -157,7 +245,7 @@ fn met(targets: &[Target]) -> String {
             target.what.clone(),
             target.bound(),
             text(target.measured, target.digits),
-            if target.is_met() { "met" } else { "**missed**" }.to_owned(),
+            target.verdict(),
         ]
     });
     table(&head, rows)
@@ -199,7 +287,7 @@ fn text(spread: Spread, digits: usize) -> String {
 }
 
 /// With thousands set apart.
-fn number(figure: f64, digits: usize) -> String {
+pub(crate) fn number(figure: f64, digits: usize) -> String {
     let plain = format!("{figure:.digits$}");
     let (whole, rest) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
     let (sign, digits) = whole.split_at(usize::from(whole.starts_with('-')));
@@ -228,6 +316,7 @@ pub(crate) mod tests {
             ratio: 1.0,
             cpu_micros: 2.0,
             resident: 5_000_000,
+            exported: None,
             latency: Latency {
                 p50: 50.0,
                 p99: 100.0,
@@ -248,7 +337,6 @@ pub(crate) mod tests {
             idle: 7_000_000,
         };
         Run {
-            plan: "peers".into(),
             began: 0,
             seconds: 61,
             machine: Machine {
@@ -260,12 +348,13 @@ pub(crate) mod tests {
             versions: BTreeMap::from([(Contender::Haproxy, "HAProxy 2".into())]),
             cases: cases.collect(),
             memory: contenders.iter().map(|&c| (c, vec![memory])).collect(),
+            ..crate::run::begin("peers")
         }
     }
 
     #[test]
     fn the_tables_hold_medians_with_their_spread() {
-        let text = tables(&even());
+        let text = tables(&even(), true);
         assert!(
             text.contains("| 1,790 (1,234 to 2,345) | 1.00 | 2.00 | 1.00 |"),
             "{text}"
@@ -274,6 +363,20 @@ pub(crate) mod tests {
             text.contains("| bare tokio relay | 5.0 | 2,000 | 7.0 |"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn days_have_dates() {
+        let days = [0, 58, 59, 11_016, 20_000, 20_088].map(|day| date(day * 86_400 + 86_399));
+        let dates = [
+            "1970-01-01",
+            "1970-02-28",
+            "1970-03-01",
+            "2000-02-29",
+            "2024-10-04",
+            "2024-12-31",
+        ];
+        assert_eq!(days, dates);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A run: in each round every contender is started, its memory looked at, and every case measured, one contender after the other
-//! and each time beginning with another one, so that whatever else happens on the machine meets all alike.
+//! and each time beginning with another one, so that whatever else happens on the machine meets all alike. So it is with curves, one
+//! after the other.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,24 +15,25 @@ use tars_tests::resp::Client;
 use tars_tests::server::{Kind, Server};
 use tars_tests::wait::{self, PATIENCE};
 
+use crate::blocking;
 use crate::contender::{Contender, Running};
+use crate::linear;
 use crate::load::{self, Load};
-use crate::measured::{Latency, Machine, Measured, Memory, Run, Sample};
+use crate::measured::{Curve, Latency, Machine, Measured, Memory, Point, Run, Sample};
 use crate::plan::{Case, Plan};
-use crate::workload::Workload;
 
 /// Before anything counts.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// More than any plan opens. A relay needs two descriptors a client, and 20,000 are a common limit.
-const MAX_CLIENTS: &str = "9500";
+/// More than any plan opens.
+const MAX_CLIENTS: &str = "10000";
 
 /// What failed, and where.
 #[derive(Debug, thiserror::Error)]
-#[error("{}, {}: {error}", contender.name(), case.title())]
+#[error("{}, {what}: {error}", contender.name())]
 pub struct Error {
     contender: Contender,
-    case: Case,
+    what: String,
     error: load::Error,
 }
 
@@ -54,59 +56,126 @@ pub struct Options {
 /// # Panics
 /// If a part is missing or does not start.
 pub fn run(options: &Options, mut progress: impl FnMut(&str)) -> Result<Run, Error> {
-    let began = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let plan = options.plan;
+    let mut run = begin(&format!("{plan:?}").to_lowercase());
     let clock = Instant::now();
-    let machine = machine();
+    run.cases = plan.cases().into_iter().map(Measured::new).collect();
+    run.curves = plan.series().into_iter().map(Curve::new).collect();
     let (server, upstream) = redis();
     let (_sink, collector) = sink();
     let mut contenders = options.contenders.clone();
     contenders.push(Contender::Direct);
     contenders.sort();
     contenders.dedup();
-    let mut cases: Vec<Measured> = options
-        .plan
-        .cases()
-        .into_iter()
-        .map(|case| Measured {
-            case,
-            samples: BTreeMap::new(),
-        })
-        .collect();
-    let mut memory: BTreeMap<Contender, Vec<Memory>> = BTreeMap::new();
+    let parts = Parts {
+        plan,
+        server,
+        upstream,
+        collector,
+        contenders,
+    };
     for round in 0..options.rounds {
-        let said = |what: &str| format!("round {} of {}: {what}", round + 1, options.rounds);
+        let mut said = |what: &str| {
+            progress(&format!(
+                "round {} of {}: {what}",
+                round + 1,
+                options.rounds
+            ));
+        };
+        if !run.cases.is_empty() {
+            parts.cases(&mut run, round, &mut said)?;
+        }
+    }
+    // One after the other, so that what is stored for one of them is not there for the others.
+    for (n, curve) in run.curves.iter_mut().enumerate() {
+        parts.server.connect().call(&["FLUSHALL", "SYNC"]);
+        linear::prepare(&curve.series, &parts.server);
+        for round in 0..options.rounds {
+            let mut said = |what: &str| {
+                progress(&format!(
+                    "round {} of {}: {what}",
+                    round + 1,
+                    options.rounds
+                ));
+            };
+            parts.curve(curve, n + round, &mut said)?;
+        }
+    }
+    run.versions = versions(&parts.contenders);
+    run.seconds = clock.elapsed().as_secs();
+    Ok(run)
+}
+
+/// A run in which nothing has been measured yet.
+#[must_use]
+pub fn begin(plan: &str) -> Run {
+    let began = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Run {
+        plan: plan.to_owned(),
+        began: began.as_secs(),
+        seconds: 0,
+        machine: machine(),
+        versions: BTreeMap::new(),
+        cases: Vec::new(),
+        memory: BTreeMap::new(),
+        blocking: BTreeMap::new(),
+        curves: Vec::new(),
+        counts: Vec::new(),
+    }
+}
+
+/// What contenders say of their versions.
+pub(crate) fn versions(of: &[Contender]) -> BTreeMap<Contender, String> {
+    let versions = of.iter();
+    versions
+        .filter_map(|&contender| Some((contender, contender.version()?)))
+        .collect()
+}
+
+/// What a run needs.
+struct Parts {
+    plan: Plan,
+    server: Server,
+    upstream: SocketAddr,
+    collector: SocketAddr,
+    contenders: Vec<Contender>,
+}
+
+impl Parts {
+    /// All contenders, each time beginning with another one.
+    fn turn(&self, first: usize) -> impl Iterator<Item = Contender> {
+        let (after, before) = self.contenders.split_at(first % self.contenders.len());
+        before.iter().chain(after).copied()
+    }
+
+    /// One round of all cases, with the same process of a contender for all of them.
+    fn cases(&self, run: &mut Run, round: usize, said: &mut impl FnMut(&str)) -> Result<(), Error> {
         let mut running = BTreeMap::new();
-        for &contender in &contenders {
-            progress(&said(&format!("{}, memory", contender.name())));
-            let started = contender.start(upstream, collector, &[]);
+        for &contender in &self.contenders {
+            said(&format!("{}, memory", contender.name()));
+            let started = contender.start(self.upstream, self.collector, &[]);
             if contender != Contender::Direct {
-                let held = idle(&started, options.plan.idle_connections());
-                memory.entry(contender).or_default().push(held);
+                let held = idle(&started, self.plan.idle_connections());
+                run.memory.entry(contender).or_default().push(held);
             }
             running.insert(contender, started);
         }
-        for (n, measured) in cases.iter_mut().enumerate() {
+        for (n, measured) in run.cases.iter_mut().enumerate() {
+            let title = measured.case.title();
             let mut samples = BTreeMap::new();
-            let first = (round + n) % contenders.len();
-            let (after, before) = contenders.split_at(first);
-            for &contender in before.iter().chain(after) {
-                if measured.case.workload == Workload::Path && !contender.has_groups() {
+            for contender in self.turn(round + n) {
+                if measured.case.workload.has_groups() && !contender.has_groups() {
                     continue;
                 }
                 let Some(running) = running.get(&contender) else {
                     continue;
                 };
-                let title = measured.case.title();
-                progress(&said(&format!("{}: {title}", contender.name())));
-                server.connect().call(&["FLUSHALL", "SYNC"]);
-                let sample = measure(&measured.case, options.plan.duration(), running);
-                let sample = sample.map_err(|error| Error {
-                    contender,
-                    case: measured.case.clone(),
-                    error,
-                })?;
+                said(&format!("{}: {title}", contender.name()));
+                self.server.connect().call(&["FLUSHALL", "SYNC"]);
+                let sample = measure(&measured.case, self.plan.duration(), running)
+                    .map_err(|error| Error::of(contender, &title, error))?;
                 samples.insert(contender, sample);
             }
             let direct = samples.get(&Contender::Direct).map_or(0.0, |s| s.rate);
@@ -115,19 +184,58 @@ pub fn run(options: &Options, mut progress: impl FnMut(&str)) -> Result<Run, Err
                 measured.samples.entry(contender).or_default().push(sample);
             }
         }
+        for contender in self.turn(round).filter(|contender| contender.has_groups()) {
+            let Some(running) = running.get(&contender) else {
+                continue;
+            };
+            let title = "others beside a read that waits";
+            said(&format!("{}: {title}", contender.name()));
+            let seen = blocking::measure(running, self.plan.block())
+                .map_err(|error| Error::of(contender, title, error))?;
+            run.blocking.entry(contender).or_default().push(seen);
+        }
+        Ok(())
     }
-    let versions = contenders
-        .iter()
-        .filter_map(|&contender| Some((contender, contender.version()?)));
-    Ok(Run {
-        plan: format!("{:?}", options.plan).to_lowercase(),
-        began: began.as_secs(),
-        seconds: clock.elapsed().as_secs(),
-        machine,
-        versions: versions.collect(),
-        cases,
-        memory,
-    })
+
+    /// One round of a curve.
+    fn curve(
+        &self,
+        curve: &mut Curve,
+        turn: usize,
+        said: &mut impl FnMut(&str),
+    ) -> Result<(), Error> {
+        let series = &curve.series;
+        let mut points: BTreeMap<Contender, Vec<Point>> = BTreeMap::new();
+        for (n, &size) in series.sizes.iter().enumerate() {
+            for contender in self.turn(turn + n) {
+                if contender == Contender::Direct
+                    || series.workload.has_groups() && !contender.has_groups()
+                {
+                    continue;
+                }
+                let title = format!("{}, {}", series.title(), series.size(size));
+                said(&format!("{}: {title}", contender.name()));
+                let addresses = (self.upstream, self.collector);
+                let point = linear::measure(series, size, contender, &self.server, addresses)
+                    .map_err(|error| Error::of(contender, &title, error))?;
+                points.entry(contender).or_default().push(point);
+            }
+        }
+        for (contender, points) in points {
+            curve.points.entry(contender).or_default().push(points);
+        }
+        Ok(())
+    }
+}
+
+impl Error {
+    fn of(contender: Contender, what: &str, error: load::Error) -> Self {
+        Self {
+            contender,
+            what: what.to_owned(),
+            error,
+        }
+    }
 }
 
 /// Starts the server behind all contenders.
@@ -154,6 +262,7 @@ fn measure(case: &Case, duration: Duration, through: &Running) -> Result<Sample,
         requests: u64::MAX,
     };
     let mut usages = Vec::with_capacity(2);
+    let spans = through.spans();
     let outcome = load::run(through.address, &load, || usages.push(through.usage()))?;
     let [before, after] = usages[..] else {
         unreachable!("a measured time has two edges");
@@ -165,6 +274,10 @@ fn measure(case: &Case, duration: Duration, through: &Running) -> Result<Sample,
         ratio: 0.0,
         cpu_micros: after.cpu.saturating_sub(before.cpu).as_secs_f64() * 1e6 / requests,
         resident: after.resident,
+        exported: through
+            .spans()
+            .zip(spans)
+            .and_then(|(after, before)| after.exported_since(before)),
         latency: Latency {
             p50: quantile(0.5),
             p99: quantile(0.99),

@@ -10,6 +10,8 @@ pub struct Usage {
     pub cpu: Duration,
     /// Resident memory (`VmRSS`), in bytes.
     pub resident: u64,
+    /// The most that was resident since it was started (`VmHWM`), in bytes.
+    pub peak: u64,
 }
 
 /// Of the process with this id; nothing, if there is none.
@@ -26,13 +28,15 @@ pub fn of(process: u32) -> Usage {
         })
         .sum();
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let kilobytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    let bytes = |name: &str| {
+        let rest = status.lines().find_map(|line| line.strip_prefix(name));
+        let kilobytes = rest.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+        kilobytes.unwrap_or(0) * 1024
+    };
     Usage {
         cpu: Duration::from_nanos(nanoseconds),
-        resident: kilobytes.unwrap_or(0) * 1024,
+        resident: bytes("VmRSS:"),
+        peak: bytes("VmHWM:"),
     }
 }
 
@@ -44,6 +48,7 @@ mod tests {
     fn work_is_seen() {
         let before = of(std::process::id());
         assert!(before.resident > 100 * 1024, "{before:?}");
+        assert!(before.peak >= before.resident, "{before:?}");
         let mut state = 1_u64;
         while of(std::process::id()).cpu < before.cpu + Duration::from_millis(5) {
             for n in 0..100_000 {

@@ -14,6 +14,10 @@ pub enum Workload {
     Xadd,
     /// A message's whole way: XADD, XREADGROUP, XACK.
     Path,
+    /// XRANGE of a batch of the entries that [`entries`] made.
+    Xrange,
+    /// XREADGROUP of such a batch.
+    Xreadgroup,
 }
 
 impl Workload {
@@ -22,8 +26,15 @@ impl Workload {
     pub fn unit(self) -> &'static str {
         match self {
             Self::Path => "message",
+            Self::Xrange | Self::Xreadgroup => "entry",
             _ => "request",
         }
+    }
+
+    /// Whether it needs consumer groups.
+    #[must_use]
+    pub fn has_groups(self) -> bool {
+        matches!(self, Self::Path | Self::Xreadgroup)
     }
 
     /// As it is written in tables.
@@ -34,12 +45,15 @@ impl Workload {
             Self::Set => "SET",
             Self::Xadd => "XADD",
             Self::Path => "XADD, XREADGROUP, XACK",
+            Self::Xrange => "XRANGE",
+            Self::Xreadgroup => "XREADGROUP",
         }
     }
 }
 
 const VALUE_KEY: &str = "bench:value";
-const STREAM: &str = "bench:stream";
+/// What XADD writes to.
+pub const STREAM: &str = "bench:stream";
 
 /// Sends batches, each once the replies to the one before it are there.
 #[derive(Debug)]
@@ -65,12 +79,15 @@ impl Script {
             Workload::Get => command(&[b"GET", VALUE_KEY.as_bytes()]),
             Workload::Set => command(&[b"SET", VALUE_KEY.as_bytes(), &value]),
             Workload::Xadd => command(&[b"XADD", STREAM.as_bytes(), b"*", b"data", &value]),
-            Workload::Path => Vec::new(),
+            Workload::Path | Workload::Xrange | Workload::Xreadgroup => Vec::new(),
         };
         Self {
             workload,
             pipeline,
-            stream: format!("{STREAM}:{connection}"),
+            stream: match workload {
+                Workload::Xrange | Workload::Xreadgroup => stored(value_bytes),
+                _ => format!("{STREAM}:{connection}"),
+            },
             value,
             fixed: one.repeat(pipeline as usize),
             step: 0,
@@ -83,7 +100,8 @@ impl Script {
     pub fn prepare(&self) -> (Vec<u8>, u32) {
         match self.workload {
             Workload::Get => (command(&[b"SET", VALUE_KEY.as_bytes(), &self.value]), 1),
-            Workload::Set | Workload::Xadd => (Vec::new(), 0),
+            // A proxy may reach for its server after it has accepted.
+            Workload::Set | Workload::Xadd | Workload::Xrange => (command(&[b"PING"]), 1),
             Workload::Path => {
                 let stream = self.stream.as_bytes();
                 (
@@ -91,15 +109,40 @@ impl Script {
                     1,
                 )
             }
+            Workload::Xreadgroup => {
+                let stream = self.stream.as_bytes();
+                let mut out = command(&[b"XGROUP", b"DESTROY", stream, b"g"]);
+                encode(&mut out, &[b"XGROUP", b"CREATE", stream, b"g", b"0"]);
+                (out, 2)
+            }
         }
     }
 
     /// Appends the next batch to `out`; returns how many replies it will have, and how many requests they complete.
     pub fn next(&mut self, out: &mut Vec<u8>) -> (u32, u32) {
-        if self.workload != Workload::Path {
-            out.extend_from_slice(&self.fixed);
-            return (self.pipeline, self.pipeline);
+        let stream = self.stream.as_bytes();
+        match self.workload {
+            Workload::Path => self.next_step(out),
+            Workload::Xreadgroup => {
+                read(out, stream, self.pipeline);
+                (1, self.pipeline)
+            }
+            Workload::Xrange => {
+                let first = self.message;
+                self.message += u64::from(self.pipeline);
+                let (first, last) = (stored_id(first), stored_id(self.message - 1));
+                encode(out, &[b"XRANGE", stream, first.as_bytes(), last.as_bytes()]);
+                (1, self.pipeline)
+            }
+            Workload::Get | Workload::Set | Workload::Xadd => {
+                out.extend_from_slice(&self.fixed);
+                (self.pipeline, self.pipeline)
+            }
         }
+    }
+
+    /// The next batch of a message's way.
+    fn next_step(&mut self, out: &mut Vec<u8>) -> (u32, u32) {
         let stream = self.stream.as_bytes();
         let first = self.message + 1;
         let last = self.message + u64::from(self.pipeline);
@@ -114,19 +157,7 @@ impl Script {
                 (self.pipeline, 0)
             }
             1 => {
-                let count = self.pipeline.to_string();
-                let read: [&[u8]; 9] = [
-                    b"XREADGROUP",
-                    b"GROUP",
-                    b"g",
-                    b"c",
-                    b"COUNT",
-                    count.as_bytes(),
-                    b"STREAMS",
-                    stream,
-                    b">",
-                ];
-                encode(out, &read);
+                read(out, stream, self.pipeline);
                 (1, 0)
             }
             _ => {
@@ -139,6 +170,71 @@ impl Script {
             }
         }
     }
+}
+
+/// Reads as many new messages for the group.
+fn read(out: &mut Vec<u8>, stream: &[u8], messages: u32) {
+    let count = messages.to_string();
+    let count = count.as_bytes();
+    encode(
+        out,
+        &[
+            b"XREADGROUP",
+            b"GROUP",
+            b"g",
+            b"c",
+            b"COUNT",
+            count,
+            b"STREAMS",
+            stream,
+            b">",
+        ],
+    );
+}
+
+/// The stream of the stored entries with values of this size.
+fn stored(value_bytes: usize) -> String {
+    format!("bench:entries:{value_bytes}")
+}
+
+/// The id of a stored entry: of the same length for all.
+fn stored_id(entry: u64) -> String {
+    format!("{}-1", 1_000_000_000 + entry)
+}
+
+/// The commands that store entries with values of this size, each with a sampled context of its own, as producers that are traced
+/// leave them.
+pub fn entries(value_bytes: usize, numbers: std::ops::Range<u64>) -> Vec<u8> {
+    let (stream, value) = (stored(value_bytes), value(value_bytes));
+    let mut out = Vec::new();
+    for number in numbers {
+        let (id, context) = (stored_id(number), context(number));
+        let fields: [&[u8]; 4] = [b"data", &value, b"traceparent", context.as_bytes()];
+        let [data, value, name, context] = fields;
+        let (stream, id) = (stream.as_bytes(), id.as_bytes());
+        encode(&mut out, &[b"XADD", stream, id, data, value, name, context]);
+    }
+    out
+}
+
+/// Bytes of such an entry in a reply.
+#[must_use]
+pub fn entry_bytes(value_bytes: usize) -> usize {
+    let mut out = b"*2\r\n".to_vec();
+    bulk(&mut out, stored_id(0).as_bytes());
+    let (value, context) = (value(value_bytes), context(0));
+    encode(
+        &mut out,
+        &[b"data", &value, b"traceparent", context.as_bytes()],
+    );
+    out.len()
+}
+
+fn context(number: u64) -> String {
+    // Spread over all bits, and never zero, which would be invalid.
+    let spread = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let (high, low) = (spread(number + 1), spread(number + 2));
+    format!("00-{high:016x}{low:016x}-{low:016x}-01")
 }
 
 /// Printable bytes that no compression makes small.
@@ -162,10 +258,14 @@ pub fn command(args: &[&[u8]]) -> Vec<u8> {
 fn encode(out: &mut Vec<u8>, args: &[&[u8]]) {
     out.extend_from_slice(format!("*{}\r\n", args.len()).as_bytes());
     for arg in args {
-        out.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
-        out.extend_from_slice(arg);
-        out.extend_from_slice(b"\r\n");
+        bulk(out, arg);
     }
+}
+
+fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(format!("${}\r\n", bytes.len()).as_bytes());
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
@@ -201,5 +301,25 @@ mod tests {
         assert_eq!(counts, (2, 2));
         assert!(text.contains("XACK") && text.contains("2-1"), "{text}");
         assert!(batch().1.contains("3-1"));
+    }
+
+    #[test]
+    fn stored_entries_are_read_one_batch_after_the_other() {
+        let mut script = Script::new(Workload::Xrange, 875, 10, 0);
+        let mut out = Vec::new();
+        assert_eq!(script.next(&mut out), (1, 10));
+        assert_eq!(script.next(&mut out), (1, 10));
+        let text = String::from_utf8(out).unwrap();
+        for id in [
+            "1000000000-1",
+            "1000000009-1",
+            "1000000010-1",
+            "1000000019-1",
+        ] {
+            assert_eq!(text.matches(id).count(), 1, "{id} in {text}");
+        }
+        assert_eq!((entry_bytes(875), entry_bytes(76)), (1000, 200));
+        let stored = String::from_utf8(entries(76, 0..2)).unwrap();
+        assert_eq!(stored.matches("$55\r\n00-").count(), 2, "{stored}");
     }
 }

@@ -43,7 +43,7 @@ fn run(world: &World, client: &[u8], server: &[u8], pieces: usize) -> Seen {
         .shared
         .deliveries
         .lock()
-        .drain(link.cx.now, &mut spans);
+        .drain(link.cx.now.get(), &mut spans);
     Seen {
         to_server,
         to_client,

@@ -4,8 +4,10 @@
 //! and nothing else; each runs an event loop of its own, and accepts from all listening sockets.
 
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,14 +19,13 @@ use tars_sidecar::logging::LogLevel;
 use tars_sidecar::otlp;
 use tars_sidecar::readiness::Readiness;
 use tars_sidecar::signals::{Event, Signals};
-use tokio::runtime::Builder;
-use tokio::task::LocalSet;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::config::{self, Address, Config, ConfigError, Reloaded};
+use crate::config::{self, Address, Config, ConfigError, Limits, Reloaded};
 use crate::deliveries::Deliveries;
 use crate::listener::{Acceptor, serve};
-use crate::metrics::Metrics;
+use crate::metrics::{Bounded, Metrics};
 use crate::tls::{self, Connector, FileError};
 use crate::trace::export::{self, SpanQueue};
 use crate::trace::recent::{self, Recent};
@@ -145,7 +146,7 @@ async fn control(
                 error,
             })
         })
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<Arc<[_]>, _>>()?;
     let addresses: Vec<String> = bound
         .iter()
         .map(|bound| bound.local_addr().map(|address| address.to_string()))
@@ -156,7 +157,7 @@ async fn control(
             .off((!config.trace).then_some("tracing is off (no_trace)")),
     );
     let described = Arc::new(ArcSwap::from_pointee(config.describe()));
-    let shown = described.clone();
+    let (shown, level) = (described.clone(), log_level.clone());
     let admin = Admin::new(Parts {
         name: "tars-proxy",
         version: env!("CARGO_PKG_VERSION"),
@@ -168,7 +169,7 @@ async fn control(
     .merge(recent::routes(recent.clone()))
     .merge(axum::Router::new().route(
         "/config",
-        axum::routing::get(async move || axum::Json(shown.load().as_ref().clone())),
+        axum::routing::get(async move || axum::Json(in_force(&shown.load(), &level))),
     ))
     .list("/traces", "recent traces, live")
     .list("/config", "what is in force")
@@ -189,17 +190,28 @@ async fn control(
     let service =
         otlp::Service::from_env(&env).map_err(|error| Error::Telemetry(error.to_string()))?;
     let exporter = otlp.map(|otlp| move |name: &str| otlp.exporter(&service.resource(name)));
-    let exporting = export::spawn(settings, spans.clone(), recent, exporter);
+    let exporting = export::spawn(settings, spans.clone(), recent.clone(), exporter);
 
     let rules = Arc::new(ArcSwap::new(config.rules.clone()));
     let [held, pending] = budgets(&config.limits);
+    let limits = Limits {
+        max_connections: connections(&config),
+        ..config.limits
+    };
+    Bounded {
+        held: held.clone(),
+        pending: pending.clone(),
+        recent,
+    }
+    .register(&limits, metrics.registry())
+    .map_err(|error| Error::Telemetry(error.to_string()))?;
     let shared = Arc::new(Shared {
         deliveries: Deliveries::new(
             config.limits.max_deliveries,
             metrics.deliveries.clone(),
             metrics.deliveries_evicted.clone(),
         ),
-        room: AtomicUsize::new(connections(&config)),
+        room: AtomicUsize::new(limits.max_connections),
         held,
         pending,
         rules: rules.clone(),
@@ -247,6 +259,15 @@ async fn control(
     Ok(())
 }
 
+/// The configuration with what was changed in it while the process runs, and not by reading it again.
+fn in_force(described: &serde_json::Value, log_level: &LogLevel) -> serde_json::Value {
+    let mut shown = described.clone();
+    if let (Some(level), Ok(now)) = (shown.get_mut("log_level"), log_level.get()) {
+        *level = now.into();
+    }
+    shown
+}
+
 /// Connections that may be open at once: `max_connections`, or fewer where the process may not have descriptors for as
 /// many. Each takes two.
 fn connections(config: &Config) -> usize {
@@ -268,7 +289,7 @@ fn connections(config: &Config) -> usize {
 /// Stops accepting, lets connections finish, ends open spans, and exports what there is: within `drain_timeout`.
 async fn stop(
     shared: &Arc<Shared>,
-    bound: Vec<Bound>,
+    bound: Arc<[Bound]>,
     threads: Vec<JoinHandle<()>>,
     exporting: export::Exporting,
 ) {
@@ -389,47 +410,68 @@ fn distinct(listeners: &[Arc<Listener>]) -> Vec<Arc<Upstream>> {
 
 fn spawn_workers(
     shared: &Arc<Shared>,
-    bound: &[Bound],
+    bound: &Arc<[Bound]>,
     listeners: &[Arc<Listener>],
 ) -> io::Result<Vec<JoinHandle<()>>> {
     (0..shared.config.workers)
         .map(|number| {
-            let runtime = Builder::new_current_thread()
-                .enable_all()
-                .on_thread_park(worker::before_sleep)
-                .build()?;
-            let acceptors = {
-                // A socket is registered with the event loop of the runtime that is entered.
-                let _entered = runtime.enter();
-                bound
-                    .iter()
-                    .map(Acceptor::new)
-                    .collect::<io::Result<Vec<_>>>()?
-            };
-            let (shared, listeners) = (shared.clone(), listeners.to_vec());
-            std::thread::Builder::new()
+            let (shared, bound, listeners) = (shared.clone(), bound.clone(), listeners.to_vec());
+            // An event loop stays on the thread that made it, which says how that went.
+            let (says, hears) = sync_channel(1);
+            let thread = std::thread::Builder::new()
                 .name(format!("data-{number}"))
-                .spawn(move || {
-                    let worker = Worker::of_this_thread(shared.clone(), number);
-                    let local = LocalSet::new();
-                    for (acceptor, listener) in acceptors.into_iter().zip(listeners) {
-                        local.spawn_local(serve(acceptor, listener, worker.clone()));
-                    }
-                    local.block_on(&runtime, async {
-                        shared.drain.started().await;
-                        // Each time they are woken, connections look whether they are at rest by now.
-                        let mut looks = interval(LOOK_EVERY);
-                        let mut finished = std::pin::pin!(shared.drain.finished());
-                        loop {
-                            tokio::select! {
-                                () = &mut finished => return,
-                                _ = looks.tick() => worker.wake_all(),
-                            }
+                .spawn(
+                    move || match data_thread(&shared, number, &bound, listeners) {
+                        Ok((runtime, worker)) => {
+                            // The sockets are closed when the proxy drains, and this thread does not hold them open.
+                            drop(bound);
+                            // Whoever started the thread waits for this, or is no more.
+                            let _ = says.send(Ok(()));
+                            runtime.block_on(until_drained(&shared, &worker));
                         }
-                    });
-                })
+                        Err(error) => {
+                            let _ = says.send(Err(error));
+                        }
+                    },
+                )?;
+            hears.recv().map_err(io::Error::other)??;
+            Ok(thread)
         })
         .collect()
+}
+
+/// A thread's event loop, which accepts from all listening sockets.
+fn data_thread(
+    shared: &Arc<Shared>,
+    number: usize,
+    bound: &[Bound],
+    listeners: Vec<Arc<Listener>>,
+) -> io::Result<(LocalRuntime, Rc<Worker>)> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(worker::before_sleep)
+        .build_local(LocalOptions::default())?;
+    let worker = Worker::of_this_thread(shared.clone(), number);
+    // A socket is registered with the event loop of the runtime that is entered.
+    let entered = runtime.enter();
+    for (bound, listener) in bound.iter().zip(listeners) {
+        runtime.spawn_local(serve(Acceptor::new(bound)?, listener, worker.clone()));
+    }
+    drop(entered);
+    Ok((runtime, worker))
+}
+
+async fn until_drained(shared: &Shared, worker: &Worker) {
+    shared.drain.started().await;
+    // Each time they are woken, connections look whether they are at rest by now.
+    let mut looks = interval(LOOK_EVERY);
+    let mut finished = std::pin::pin!(shared.drain.finished());
+    loop {
+        tokio::select! {
+            () = &mut finished => return,
+            _ = looks.tick() => worker.wake_all(),
+        }
+    }
 }
 
 /// Gives up deliveries that nobody settles.

@@ -12,7 +12,10 @@ const BLOCK: usize = 64 * 1024;
 /// What is left for all.
 #[derive(Debug)]
 pub struct Budget {
+    size: usize,
     left: AtomicUsize,
+    /// How often there was no room.
+    refused: AtomicUsize,
     /// What each may use without asking.
     free: usize,
     /// What one connection may take at most: the others are to have some, too.
@@ -24,7 +27,9 @@ impl Budget {
     #[must_use]
     pub fn new(bytes: usize, free: usize) -> Self {
         Self {
+            size: bytes,
             left: AtomicUsize::new(bytes),
+            refused: AtomicUsize::new(0),
             free,
             share: bytes / 2,
         }
@@ -34,6 +39,18 @@ impl Budget {
     #[must_use]
     pub fn left(&self) -> usize {
         self.left.load(Ordering::Relaxed)
+    }
+
+    /// What connections have taken.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.size.saturating_sub(self.left())
+    }
+
+    /// How often a connection found no room.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
     }
 
     fn take(&self, bytes: usize) -> bool {
@@ -121,6 +138,8 @@ impl Account {
         let took = taken <= self.budget.share && self.budget.take(taken - self.taken);
         if took {
             self.taken = taken;
+        } else {
+            self.budget.refused.fetch_add(1, Ordering::Relaxed);
         }
         took
     }
@@ -177,9 +196,10 @@ mod tests {
         let mut third = Account::of(budget.clone());
         assert!(!third.fits(FREE + 2 * BLOCK));
         assert!(third.fits(FREE + 1));
-        assert_eq!(budget.left(), 0);
+        assert_eq!((budget.left(), budget.taken()), (0, 5 * BLOCK));
+        assert_eq!(budget.refused(), 2);
         drop((one, other, third));
-        assert_eq!(budget.left(), 5 * BLOCK);
+        assert_eq!((budget.left(), budget.taken()), (5 * BLOCK, 0));
     }
 
     #[test]

@@ -127,7 +127,7 @@ pub enum InferParent {
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// A level, or levels by module: `info`, `warn,tars_proxy=debug`.
+    /// A level, or levels by module: `info`, `info,tars_proxy=debug`.
     pub level: String,
     /// How a line looks.
     pub format: LogFormat,
@@ -148,8 +148,12 @@ pub enum LogFormat {
 pub struct Limits {
     /// Larger commands and entries pass unread.
     pub max_message_bytes: usize,
+    /// Bytes that messages which are held may take over all connections, besides one read in each direction.
+    pub max_held_bytes: usize,
     /// Commands of one connection that are waiting for a reply and mean something to the trace.
     pub max_pending_replies: usize,
+    /// Bytes that commands which wait for their replies may take over all connections, besides a little for each.
+    pub max_pending_bytes: usize,
     /// Deliveries that are not settled, process-wide.
     pub max_deliveries: usize,
     /// Stream and group names that get metrics of their own; the others share `other`.
@@ -164,7 +168,9 @@ impl Limits {
     /// Where nothing else is said.
     pub const DEFAULT: Self = Self {
         max_message_bytes: 1 << 20,
+        max_held_bytes: Self::held_bytes(1 << 20),
         max_pending_replies: 65_536,
+        max_pending_bytes: Self::pending_bytes(65_536),
         max_deliveries: 65_536,
         max_metric_names: 256,
         max_recent_spans: 10_000,
@@ -177,18 +183,30 @@ impl Limits {
         self.max_message_bytes.saturating_add(READ_BYTES)
     }
 
-    /// Bytes that messages which are held may take over all connections, besides one read in each direction: as many as 128
-    /// of the largest size.
-    #[must_use]
-    pub const fn held_bytes(&self) -> usize {
-        self.max_message_bytes.saturating_mul(128)
+    /// [`max_held_bytes`](Self::max_held_bytes) where it is not set: 128 messages of the largest size.
+    const fn held_bytes(max_message_bytes: usize) -> usize {
+        max_message_bytes.saturating_mul(128)
     }
 
-    /// Bytes that commands which wait for their replies may take over all connections: 1 KiB for each of
-    /// [`max_pending_replies`](Self::max_pending_replies).
+    /// [`max_pending_bytes`](Self::max_pending_bytes) where it is not set: 1 KiB for each of as many commands as one connection
+    /// may have.
+    const fn pending_bytes(max_pending_replies: usize) -> usize {
+        max_pending_replies.saturating_mul(1024)
+    }
+
+    /// Each under its key of the file.
     #[must_use]
-    pub const fn pending_bytes(&self) -> usize {
-        self.max_pending_replies.saturating_mul(1024)
+    pub const fn named(&self) -> [(&'static str, usize); 8] {
+        [
+            ("max_message_bytes", self.max_message_bytes),
+            ("max_held_bytes", self.max_held_bytes),
+            ("max_pending_replies", self.max_pending_replies),
+            ("max_pending_bytes", self.max_pending_bytes),
+            ("max_deliveries", self.max_deliveries),
+            ("max_metric_names", self.max_metric_names),
+            ("max_recent_spans", self.max_recent_spans),
+            ("max_connections", self.max_connections),
+        ]
     }
 }
 

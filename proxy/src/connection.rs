@@ -4,7 +4,8 @@
 //! where they are. What the other side does not take yet is kept, and nothing more is read before it is gone: that is the
 //! flow control. A connection that waits holds no buffer.
 
-use std::cell::RefCell;
+mod pump;
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -13,10 +14,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
-use prometheus::{Histogram, IntCounter};
-
 use crate::budget::Account;
-use crate::chunk::Chunk;
 use crate::error::{Error, Side};
 use crate::inflight::{Inflight, Op};
 use crate::request::{Context, Raw, Requests};
@@ -24,13 +22,13 @@ use crate::response::Replies;
 use crate::socket::Socket;
 use crate::tls;
 use crate::upstream::Connected;
-use crate::worker::{self, Listener, Worker};
+use crate::worker::{Count, Listener, Moment, Worker};
+use pump::{End, Pump};
 
-/// Bytes read at a time. Larger reads make fewer system calls for large values; the buffer is one a thread.
-pub(crate) const READ_BYTES: usize = 64 * 1024;
+pub(crate) use pump::READ_BYTES;
 
-/// One read in so many is timed for `tars_proxy_added_seconds`: a look at the clock costs as much as framing a command.
-const TIMED_EVERY: u32 = 64;
+/// So often a connection reads from one side until it is the turn of the others.
+const READS_AT_A_TURN: u32 = 16;
 
 /// A raw relay that is drained is closed when nothing has been said for so long, the server last. Whoever waits in a
 /// blocking command spoke last himself.
@@ -39,61 +37,6 @@ const RAW_QUIET: Duration = Duration::from_secs(1);
 /// During a drain a connection is kept for so long whose client has not said anything yet: it was accepted a moment ago, and
 /// its first command is on the way.
 const FIRST_COMMAND: Duration = Duration::from_secs(1);
-
-/// Buffers of a thread: a task uses them between a read and the write that follows, and never across an await.
-struct Buffers {
-    read: Box<[u8]>,
-    out: Vec<u8>,
-    reads: u32,
-}
-
-thread_local! {
-    static BUFFERS: RefCell<Buffers> =
-        RefCell::new(Buffers { read: vec![0; READ_BYTES].into_boxed_slice(), out: Vec::new(), reads: 0 });
-}
-
-/// The output buffer is kept at most this large: a pipeline of injected commands read at once grows by half.
-const KEPT_OUT_BYTES: usize = 2 * READ_BYTES;
-
-/// One direction.
-#[derive(Debug, Default)]
-struct Pump {
-    /// Read and not yet understood: the beginning of a command or reply that is held.
-    tail: Vec<u8>,
-    /// Understood and not yet written.
-    pending: Vec<u8>,
-    /// How much of it has been written.
-    written: usize,
-    end: End,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum End {
-    #[default]
-    Open,
-    /// The one side has said that no more comes; the other is to be told.
-    Read,
-    /// It has been told.
-    Told,
-}
-
-/// What one read brought.
-#[derive(Default)]
-struct Pumped {
-    bytes: u64,
-    /// When it was read, if it is timed.
-    since: Option<Instant>,
-}
-
-impl Pumped {
-    #[inline]
-    fn count(&self, bytes: &IntCounter, added: &Histogram) {
-        bytes.inc_by(self.bytes);
-        if let Some(since) = self.since {
-            added.observe(since.elapsed().as_secs_f64());
-        }
-    }
-}
 
 /// A connection under way.
 pub struct Connection {
@@ -166,7 +109,7 @@ impl Connection {
                     inference: Default::default(),
                     authenticated: false,
                     database: 0,
-                    now: 0,
+                    now: Moment::default(),
                 },
                 waker: None,
             },
@@ -194,7 +137,10 @@ impl Connection {
             quiet,
             ..
         } = self;
-        loop {
+        if up.rests() && !client.is_readable() {
+            return Poll::Pending;
+        }
+        for _ in 0..READS_AT_A_TURN {
             ready!(up.poll_flush(server, task)).map_err(Error::of(Side::Server))?;
             cx.held_up.set(up.held());
             match up.end {
@@ -213,7 +159,7 @@ impl Connection {
                     *consumed = chunk.bytes().len();
                     return;
                 }
-                cx.now = worker::now();
+                cx.now.pass();
                 if let Err(Raw(reason)) = requests.process(chunk, cx, consumed) {
                     if *consumed == 0 && tls::is_record(chunk.bytes()) {
                         cx.listener.hears_tls();
@@ -226,14 +172,20 @@ impl Connection {
                 }
             }))?;
             *spoken = true;
-            let metrics = &cx.worker.shared.metrics;
-            pumped.count(&metrics.bytes_up, &metrics.added_up);
+            cx.worker.counters.add(Count::BytesUp, pumped.bytes);
+            pumped.observe(&cx.worker.shared.metrics.added_up);
             cx.worker.flush_many();
             *quiet = Quiet {
                 client_spoke: true,
                 since: None,
             };
+            if up.rests() {
+                cx.held_up.set(up.held());
+                return Poll::Pending;
+            }
         }
+        task.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// From the server to the client, until one of them has to be waited for.
@@ -255,15 +207,12 @@ impl Connection {
             cx,
             ..
         } = telemetry;
-        loop {
+        if down.rests() && !server.is_readable() {
+            return Poll::Pending;
+        }
+        for _ in 0..READS_AT_A_TURN {
             ready!(down.poll_flush(client, task)).map_err(Error::of(Side::Client))?;
-            cx.held_down.set(down.held() + replies.held());
-            if replies.awaits_client() {
-                let (id, listener) = (cx.connection, cx.listener.clone());
-                for latest in replies.reached_client() {
-                    cx.inference.delivered(id, &listener.inference, latest);
-                }
-            }
+            written(down, replies, cx);
             match down.end {
                 End::Open => {}
                 End::Read => {
@@ -284,7 +233,7 @@ impl Connection {
                     *consumed = chunk.bytes().len();
                     return;
                 }
-                cx.now = worker::now();
+                cx.now.pass();
                 if let Err(Raw(reason)) = replies.process(chunk, cx, consumed) {
                     // Where the requests became raw first, that has been counted.
                     if !std::mem::replace(raw_up, true) {
@@ -296,12 +245,18 @@ impl Connection {
                 }
             }))
             .map_err(Error::swapped)?;
-            let metrics = &cx.worker.shared.metrics;
-            pumped.count(&metrics.bytes_down, &metrics.added_down);
+            cx.worker.counters.add(Count::BytesDown, pumped.bytes);
+            pumped.observe(&cx.worker.shared.metrics.added_down);
             cx.listener.upstream.heard();
             cx.worker.flush_many();
             *quiet = Quiet::default();
+            if down.rests() {
+                written(down, replies, cx);
+                return Poll::Pending;
+            }
         }
+        task.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// The connection is at rest: nothing is awaited, nothing is half done. Where that cannot be known, because it is a
@@ -342,6 +297,18 @@ impl Connection {
     }
 }
 
+/// What was understood has been written to the client.
+#[inline]
+fn written(down: &Pump, replies: &mut Replies, cx: &mut Context) {
+    cx.held_down.set(down.held() + replies.held());
+    if replies.awaits_client() {
+        let (id, listener) = (cx.connection, cx.listener.clone());
+        for latest in replies.reached_client() {
+            cx.inference.delivered(id, &listener.inference, latest);
+        }
+    }
+}
+
 /// The other side may be gone already when it is told.
 fn ignore_not_connected(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotConnected {
@@ -351,131 +318,15 @@ fn ignore_not_connected(error: io::Error) -> io::Result<()> {
     }
 }
 
-impl Pump {
-    /// Writes what is pending.
-    #[inline]
-    fn poll_flush(&mut self, to: &mut Socket, task: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self
-            .pending
-            .get(self.written..)
-            .filter(|rest| !rest.is_empty())
-        {
-            match ready!(to.poll_write(task, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                n => self.written += n,
-            }
-        }
-        if self.written > 0 {
-            self.pending = Vec::new();
-            self.written = 0;
-        }
-        to.poll_flush(task)
-    }
-
-    /// Reads once, has the bytes understood, and writes what may be written.
-    fn poll_pump(
-        &mut self,
-        from: &mut Socket,
-        to: &mut Socket,
-        task: &mut TaskContext<'_>,
-        understand: impl FnOnce(&mut Chunk<'_>, &mut usize),
-    ) -> Poll<Result<Pumped, Error>> {
-        BUFFERS.with_borrow_mut(|Buffers { read, out, reads }| {
-            let n = match ready!(from.poll_read(task, read)) {
-                Ok(n) => n,
-                Err(error) => {
-                    // What is held came before a reset: without us it would have arrived. No room for it means none then.
-                    let _ = to.poll_write(task, &self.tail);
-                    return Poll::Ready(Err(Error::of(Side::Client)(error)));
-                }
-            };
-            if n == 0 {
-                // Half a command is passed on like all else: the server decides what to make of it.
-                self.end = End::Read;
-                self.pending = std::mem::take(&mut self.tail);
-                return Poll::Ready(Ok(Pumped::default()));
-            }
-            *reads = reads.wrapping_add(1);
-            let since = (*reads % TIMED_EVERY == 0).then(Instant::now);
-            let fresh = read.get_mut(..n).unwrap_or_default();
-            let mut consumed = 0;
-            let mut tail = std::mem::take(&mut self.tail);
-            let work = if tail.is_empty() {
-                fresh
-            } else {
-                tail.extend_from_slice(fresh);
-                &mut tail
-            };
-            let mut chunk = Chunk::new(work, out);
-            understand(&mut chunk, &mut consumed);
-            let bytes = chunk.finish(consumed);
-            let mut written = 0;
-            let mut failed = None;
-            while written < bytes.len() {
-                match to.poll_write(task, bytes.get(written..).unwrap_or_default()) {
-                    Poll::Ready(Ok(0)) => {
-                        failed = Some(io::ErrorKind::WriteZero.into());
-                        break;
-                    }
-                    Poll::Ready(Ok(n)) => written += n,
-                    Poll::Ready(Err(error)) => {
-                        failed = Some(error);
-                        break;
-                    }
-                    Poll::Pending => break,
-                }
-            }
-            if failed.is_none()
-                && let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty())
-            {
-                self.pending = rest.to_vec();
-            }
-            if tail.is_empty() {
-                if let Some(rest) = read.get(consumed..n).filter(|rest| !rest.is_empty()) {
-                    self.tail = rest.to_vec();
-                }
-            } else {
-                tail.drain(..consumed);
-                if consumed > 0 {
-                    // What is left came with the end of a message that may have been large.
-                    tail.shrink_to(READ_BYTES);
-                }
-                if !tail.is_empty() {
-                    self.tail = tail;
-                }
-            }
-            if out.capacity() > KEPT_OUT_BYTES {
-                *out = Vec::new();
-            }
-            match failed {
-                Some(error) => Poll::Ready(Err(Error::of(Side::Server)(error))),
-                None => Poll::Ready(Ok(Pumped {
-                    bytes: n as u64,
-                    since,
-                })),
-            }
-        })
-    }
-
-    fn is_at_rest(&self) -> bool {
-        self.held() == 0
-    }
-
-    /// Bytes that are held.
-    fn held(&self) -> usize {
-        self.tail.len() + self.pending.len()
-    }
-}
-
 impl Future for Connection {
     type Output = Result<(), Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let worker = this.telemetry.cx.worker.clone();
-        this.telemetry
-            .waker
-            .get_or_insert_with(|| worker.register(task.waker()));
+        if this.telemetry.waker.is_none() {
+            this.telemetry.waker = Some(this.telemetry.cx.worker.register(task.waker()));
+        }
         let up = match this.poll_up(task) {
             // What the server still had to say before it closed comes first; then its end is passed on.
             Poll::Ready(Err(error)) if error.side == Side::Server => {
@@ -487,13 +338,15 @@ impl Future for Connection {
             up => up,
         };
         let down = this.poll_down(task);
+        let worker = &this.telemetry.cx.worker;
         worker.polled();
         match (up, down) {
             (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
             _ if worker.is_draining() => {
+                let overdue = worker.is_overdue();
                 this.quiet.since.get_or_insert_with(Instant::now);
-                if this.is_at_rest() || (worker.is_overdue() && this.may_be_ended()) {
+                if this.is_at_rest() || (overdue && this.may_be_ended()) {
                     Poll::Ready(Ok(()))
                 } else {
                     Poll::Pending
@@ -525,7 +378,7 @@ impl Drop for Telemetry {
         let Self {
             replies, cx, waker, ..
         } = self;
-        cx.now = worker::now();
+        cx.now.pass();
         replies.abandon(cx);
         cx.listener.inference.closed(cx.connection);
         cx.worker.flush();

@@ -87,6 +87,14 @@ pub struct Outbreak {
 }
 
 impl Outbreak {
+    /// It has not failed yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            latest: Mutex::new(None),
+        }
+    }
+
     /// It has failed; whether that is the beginning of it.
     pub fn begins(&self) -> bool {
         self.begins_at(Instant::now())

@@ -175,8 +175,8 @@ fn explain_streams(
     password: Option<&str>,
     config: &Config,
 ) -> Result<StreamReport, client::Error> {
-    let mut client =
-        client::Client::connect(&server.upstream.address, tls::connector(server)?.as_ref())?;
+    let tls = tls::connector(server)?;
+    let mut client = client::Client::connect(&server.upstream.address, tls.as_ref())?;
     if let Some(password) = password {
         client.call(&[b"AUTH", password.as_bytes()])?;
     }

@@ -5,6 +5,7 @@
 //! the rule would find is counted even where it is off, so that an operator can see whether it is safe to turn on.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::deliveries::{Deliveries, Token};
@@ -94,6 +95,13 @@ impl Connection {
         }
     }
 
+    /// Whether nothing at all would be found.
+    #[inline]
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.latest.is_none()
+    }
+
     /// What an XADD sent now may belong to.
     #[must_use]
     pub fn find(&self, deliveries: &Deliveries) -> Found {
@@ -105,6 +113,8 @@ impl Connection {
 #[derive(Debug, Default)]
 pub struct Listener {
     state: Mutex<State>,
+    /// Whether there is a newest delivery: most producers need not ask further.
+    delivered: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -121,6 +131,7 @@ impl Listener {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.latest.remove(&connection);
         state.newest = None;
+        self.delivered.store(false, Ordering::Release);
         state.reads += 1;
         state.reads
     }
@@ -129,8 +140,16 @@ impl Listener {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if latest.order.listener == state.reads {
             state.newest = Some(connection);
+            self.delivered.store(true, Ordering::Release);
         }
         state.latest.insert(connection, latest);
+    }
+
+    /// Whether nothing at all would be found.
+    #[inline]
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        !self.delivered.load(Ordering::Acquire)
     }
 
     /// A connection is no more.
@@ -139,6 +158,7 @@ impl Listener {
         state.latest.remove(&connection);
         if state.newest == Some(connection) {
             state.newest = None;
+            self.delivered.store(false, Ordering::Release);
         }
     }
 

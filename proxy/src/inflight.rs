@@ -295,6 +295,21 @@ impl Inflight {
         pop(&mut self.ops, &mut self.account)
     }
 
+    /// Takes the request that the next reply answers, if that reply says all there is to know: of a run of plain ones, one.
+    #[inline]
+    pub fn pop_simple(&mut self) -> Option<Op> {
+        match self.ops.front_mut()? {
+            Op::Plain(count) if *count > 1 => {
+                *count -= 1;
+                Some(Op::Plain(1))
+            }
+            Op::Plain(_) | Op::Count(_) | Op::Send(_) | Op::Settle(_) => {
+                take(&mut self.ops, &mut self.account)
+            }
+            _ => None,
+        }
+    }
+
     /// A command was answered with QUEUED; what it means, EXEC's reply will tell.
     pub fn queue(&mut self, op: Op) {
         if let Op::Plain(_) = op {
@@ -352,6 +367,11 @@ fn pop(ops: &mut VecDeque<Op>, account: &mut Account) -> Option<Op> {
         *count -= 1;
         return Some(Op::Plain(1));
     }
+    take(ops, account)
+}
+
+#[inline]
+fn take(ops: &mut VecDeque<Op>, account: &mut Account) -> Option<Op> {
     let op = ops.pop_front()?;
     account.sub(op.bytes());
     if ops.is_empty() && ops.capacity() > KEPT_CAPACITY {

@@ -5,14 +5,17 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
+use tars_sidecar::drain::DrainGuard;
 use tars_sidecar::listen::Listener as Bound;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{sleep, timeout};
 
 use crate::connection::Connection;
+use crate::error::{Error, Outbreak};
 use crate::socket::Socket;
 use crate::worker::{Listener, Shared, Worker};
 
@@ -25,6 +28,17 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// When a drain closes a connection, what the client has just sent is read and thrown away for at most so long: closing
 /// with unread bytes would be a reset, and could take replies with it that are still on their way.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// What Redis and Valkey say beyond `maxclients`: clients know it, and some try again because of it.
+const REFUSAL: &[u8] = b"-ERR max number of clients reached\r\n";
+
+/// Refusals that are under way at once, over all listeners: each holds a descriptor for as long as [`LINGER`]. Who comes
+/// beyond is reset.
+const MAX_REFUSALS: usize = 32;
+static REFUSALS: AtomicUsize = AtomicUsize::new(0);
+
+/// Clients come beyond `max_connections`.
+static FULL: Outbreak = Outbreak::new();
 
 /// A thread's own handle on a listening socket.
 pub enum Acceptor {
@@ -112,13 +126,13 @@ impl Drop for Place {
 fn open(client: Socket, listener: &Arc<Listener>, worker: &Rc<Worker>) {
     let Some(place) = Place::take(&worker.shared) else {
         worker.shared.metrics.connections_refused.inc();
-        client.reset_on_close();
+        refuse(client, listener, worker);
         return;
     };
     let guard = worker.shared.drain.guard();
     let (listener, worker) = (listener.clone(), worker.clone());
     tokio::task::spawn_local(async move {
-        let _kept = (place, guard);
+        let kept = (place, guard);
         let client = match Box::pin(shake_hands(client, &listener)).await {
             Ok(client) => client,
             // A probe that looks whether the port is open.
@@ -142,20 +156,99 @@ fn open(client: Socket, listener: &Arc<Listener>, worker: &Rc<Worker>) {
                 return;
             }
         };
-        let mut connection = Connection::new(worker.clone(), listener, client, server, connected);
-        let result = poll_fn(|cx| Pin::new(&mut connection).poll(cx)).await;
-        if let Err(error) = &result
-            && !error.is_reset()
-        {
-            worker.shared.metrics.error(error.side.label());
-            tracing::debug!(%error, "connection ended");
+        let connection = Connection::new(worker.clone(), listener, client, server, connected);
+        tokio::task::spawn_local(Serving(Some((connection, worker, kept))));
+    });
+}
+
+/// A connection, until it has ended. A task of its own and no `async fn`: nothing stands between the event loop, which wakes it
+/// twice for a request, and the connection.
+struct Serving(Option<(Connection, Rc<Worker>, Kept)>);
+
+/// What is given back with the last of a connection.
+type Kept = (Place, DrainGuard);
+
+impl Future for Serving {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<()> {
+        let serving = &mut self.get_mut().0;
+        let Some((connection, ..)) = serving else {
+            return Poll::Ready(());
+        };
+        let result = ready!(Pin::new(connection).poll(task));
+        if let Some((connection, worker, kept)) = serving.take() {
+            ended(connection, &result, &worker, kept);
         }
-        let client = connection.close(&result);
-        if worker.is_draining() && result.is_ok() {
+        Poll::Ready(())
+    }
+}
+
+#[cold]
+fn ended(connection: Connection, result: &Result<(), Error>, worker: &Worker, kept: Kept) {
+    if let Err(error) = result
+        && !error.is_reset()
+    {
+        worker.shared.metrics.error(error.side.label());
+        tracing::debug!(%error, "connection ended");
+    }
+    let client = connection.close(result);
+    if worker.is_draining() && result.is_ok() {
+        tokio::task::spawn_local(async move {
+            let _kept = kept;
             // The time is the bound; whether the client went in it makes no difference.
             let _ = timeout(LINGER, Box::pin(linger(client))).await;
-        }
+        });
+    }
+}
+
+/// Says what Redis says to clients beyond its own limit, and closes.
+fn refuse(client: Socket, listener: &Listener, worker: &Worker) {
+    if FULL.begins() {
+        tracing::warn!(
+            connections = worker.shared.metrics.connections.get(),
+            "max_connections are open; further clients are refused, and counted in tars_proxy_connections_refused_total"
+        );
+    }
+    // Without a handshake nothing can be said in TLS, and Redis makes none for it either.
+    let Some(place) = Refusal::begin().filter(|_| listener.tls.is_none()) else {
+        client.reset_on_close();
+        return;
+    };
+    tokio::task::spawn_local(async move {
+        let _kept = place;
+        // A client that does not take it has been told as well as may be.
+        let _ = timeout(LINGER, Box::pin(dismiss(client))).await;
     });
+}
+
+/// A refusal that is on its way to a client, out of [`MAX_REFUSALS`].
+struct Refusal;
+
+impl Refusal {
+    fn begin() -> Option<Self> {
+        let more = |under_way| (under_way < MAX_REFUSALS).then_some(under_way + 1);
+        REFUSALS
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()
+            .map(|_| Self)
+    }
+}
+
+impl Drop for Refusal {
+    fn drop(&mut self) {
+        REFUSALS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn dismiss(mut client: Socket) -> io::Result<()> {
+    let mut rest = REFUSAL;
+    while !rest.is_empty() {
+        let written = poll_fn(|cx| client.poll_write(cx, rest)).await?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    // Closing at once would be a reset where the client has said something, and could take our words with it.
+    linger(client).await
 }
 
 fn is_gone(error: &io::Error) -> bool {

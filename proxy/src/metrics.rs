@@ -3,20 +3,22 @@
 //! All counters of the byte path are resolved once, per process or per stream, so that counting is one relaxed addition.
 //! Labels are fixed words or bounded by `max_metric_names`; names beyond share `other`.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+mod limits;
+mod names;
 
-use prometheus::core::{Collector, GenericCounter};
+use std::sync::Arc;
+
+use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
 
+pub use limits::Bounded;
+use names::Names;
+
 /// The label of names beyond the bound.
 const OTHER: &str = "other";
-
-/// A longer name has no label of its own: it would be written in every line of a scrape, twenty times a histogram.
-const MAX_LABEL_BYTES: usize = 256;
 
 /// From a microsecond to ten seconds: what the proxy adds lies at the lower end, what consumers take at the upper.
 const ADDED_BUCKETS: &[f64] = &[
@@ -35,7 +37,7 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Client connections accepted.
     pub connections_total: IntCounter,
-    /// Client connections closed because there were `max_connections`.
+    /// Client connections refused because there were `max_connections`.
     pub connections_refused: IntCounter,
     commands: IntCounterVec,
     /// Bytes from clients.
@@ -67,14 +69,8 @@ pub struct Metrics {
     settled: IntCounterVec,
     delivery_seconds: HistogramVec,
     processing_seconds: HistogramVec,
-    names: Mutex<Names>,
-}
-
-/// Names that have metrics of their own.
-struct Names {
-    streams: HashSet<Arc<str>>,
-    groups: HashSet<(Arc<str>, Arc<str>)>,
-    bound: usize,
+    streams: Names<Arc<str>>,
+    groups: Names<(Arc<str>, Arc<str>)>,
 }
 
 /// Registers a collector under a name that is used once.
@@ -127,6 +123,25 @@ impl Metrics {
                 ),
             )
         };
+        let held_names = register(
+            &registry,
+            IntGaugeVec::new(
+                Opts::new(
+                    "tars_proxy_metric_names",
+                    "Names that have metrics of their own: streams, and pairs of stream and group.",
+                ),
+                &["kind"],
+            ),
+        );
+        let refused_names = counters(
+            "tars_proxy_metric_names_refused_total",
+            "Lookups of names that share the label other, because there are max_metric_names or the name is too long.",
+            &["kind"],
+        );
+        let (held_names, refused_names) = (
+            |kind| held_names.with_label_values(&[kind]),
+            |kind| refused_names.with_label_values(&[kind]),
+        );
         Self {
             connections: gauge(
                 "tars_proxy_connections",
@@ -138,7 +153,7 @@ impl Metrics {
             ),
             connections_refused: counter(
                 "tars_proxy_connections_refused_total",
-                "Client connections closed at once because max_connections were open.",
+                "Client connections refused because max_connections were open.",
             ),
             commands: counters(
                 "tars_proxy_commands_total",
@@ -236,11 +251,8 @@ impl Metrics {
                 "tars_stream_processing_seconds",
                 "Time from a message's delivery to its settlement.",
             ),
-            names: Mutex::new(Names {
-                streams: HashSet::new(),
-                groups: HashSet::new(),
-                bound: max_names,
-            }),
+            streams: Names::new(max_names, held_names("stream"), refused_names("stream")),
+            groups: Names::new(max_names, held_names("group"), refused_names("group")),
             registry,
         }
     }
@@ -333,28 +345,21 @@ impl Metrics {
     }
 
     fn stream_label(&self, stream: &Arc<str>) -> Arc<str> {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.streams.contains(stream) {
-            return stream.clone();
+        match self.streams.admits(stream.clone(), stream.len()) {
+            true => stream.clone(),
+            false => OTHER.into(),
         }
-        if names.streams.len() >= names.bound || stream.len() > MAX_LABEL_BYTES {
-            return OTHER.into();
-        }
-        names.streams.insert(stream.clone());
-        stream.clone()
     }
 
     fn group_label(&self, stream: &Arc<str>, group: &Arc<str>) -> (Arc<str>, Arc<str>) {
         let pair = (stream.clone(), group.clone());
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.groups.contains(&pair) {
-            return pair;
+        match self
+            .groups
+            .admits(pair.clone(), stream.len().max(group.len()))
+        {
+            true => pair,
+            false => (OTHER.into(), OTHER.into()),
         }
-        if names.groups.len() >= names.bound || stream.len().max(group.len()) > MAX_LABEL_BYTES {
-            return (OTHER.into(), OTHER.into());
-        }
-        names.groups.insert(pair.clone());
-        pair
     }
 }
 
@@ -385,39 +390,6 @@ impl GroupMetrics {
                 .settled
                 .with_label_values(&[&*self.stream, &*self.group, other])
                 .inc(),
-        }
-    }
-}
-
-/// A counter of the `prometheus` crate that is added to once per read instead of once per command.
-#[derive(Debug)]
-pub struct Batched {
-    counter: GenericCounter<prometheus::core::AtomicU64>,
-    pending: std::cell::Cell<u64>,
-}
-
-impl Batched {
-    /// Around a counter.
-    #[must_use]
-    pub fn new(counter: IntCounter) -> Self {
-        Self {
-            counter,
-            pending: std::cell::Cell::new(0),
-        }
-    }
-
-    /// Counts one, to be shown after the next [`flush`](Self::flush).
-    #[inline]
-    pub fn inc(&self) {
-        self.pending.set(self.pending.get() + 1);
-    }
-
-    /// Shows what was counted.
-    #[inline]
-    pub fn flush(&self) {
-        let pending = self.pending.take();
-        if pending > 0 {
-            self.counter.inc_by(pending);
         }
     }
 }

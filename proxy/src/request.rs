@@ -5,8 +5,10 @@
 
 pub mod command;
 mod consumer;
+mod inline;
 mod producer;
 pub mod scan;
+mod state;
 pub mod stream_commands;
 pub mod xadd;
 
@@ -20,7 +22,7 @@ use crate::infer::{self, Order};
 use crate::inflight::{FIXED_BYTES, Inflight, Op, Reader};
 use crate::response::entries::Shape;
 use crate::trace::span::Outcome;
-use crate::worker::{Listener, Worker};
+use crate::worker::{Listener, Moment, Worker};
 use command::Kind;
 use consumer::{claim_op, deliver, read_op, settle_op};
 use scan::{Cursor, Foreign, Head, Span32};
@@ -32,9 +34,6 @@ const MAX_UNAUTHENTICATED_ARGUMENTS: usize = 10;
 
 /// Before a successful AUTH, Redis closes on a longer argument.
 const MAX_UNAUTHENTICATED_BULK: usize = 16_384;
-
-/// `HELLO 3 AUTH user password`: a HELLO with fewer arguments holds no password.
-const HELLO_AUTH_ARGUMENTS: u32 = 5;
 
 /// What both directions of a connection share.
 pub struct Context {
@@ -56,8 +55,8 @@ pub struct Context {
     pub authenticated: bool,
     /// SELECTed database, as the replies tell.
     pub database: u32,
-    /// When the bytes at hand were read: Unix time in nanoseconds.
-    pub now: u64,
+    /// When the bytes at hand were read.
+    pub now: Moment,
 }
 
 impl Context {
@@ -167,18 +166,23 @@ impl Requests {
                                 cx.worker.shared.metrics.skipped("unauthenticated");
                             }
                             if held {
+                                // Nearly always all of it is there.
                                 let begun = cursor;
                                 let at = *consumed;
-                                // Nearly always all of it is there.
-                                let whole = ARGUMENTS.with_borrow_mut(|args| {
-                                    args.clear();
-                                    cursor.walk(buf, |arg| args.push(arg))
-                                })?;
                                 let limit = cx.worker.shared.config.limits.max_message_bytes;
-                                if whole && cursor.pos <= limit {
-                                    ARGUMENTS.with_borrow(|args| {
-                                        self.held_command(kind, header_end, args, at, chunk, cx)
-                                    })?;
+                                cursor.step(name);
+                                let handled = ARGUMENTS.with_borrow_mut(|args| {
+                                    args.clear();
+                                    args.push(name);
+                                    let buf = chunk.bytes().get(at..).unwrap_or_default();
+                                    let whole = cursor.walk(buf, |arg| args.push(arg))?;
+                                    let held = whole && cursor.pos <= limit;
+                                    if held {
+                                        self.held_command(kind, header_end, args, at, chunk, cx)?;
+                                    }
+                                    Ok::<_, Raw>(held)
+                                })?;
+                                if handled {
                                     *consumed += cursor.pos;
                                 } else {
                                     self.state = State::Holding(begun);
@@ -186,17 +190,19 @@ impl Requests {
                             } else {
                                 unread(kind, cx);
                                 self.plain_command(kind, argc, cx)?;
-                                self.state = State::Passing(cursor);
+                                if name.end > 0 {
+                                    cursor.step(name);
+                                }
+                                if !pass(&mut cursor, buf, consumed)? {
+                                    self.state = State::Passing(cursor);
+                                    return Ok(());
+                                }
                             }
                         }
                     }
                 }
                 State::Passing(cursor) => {
-                    let complete = cursor.walk(buf, |_| ())?;
-                    let passed = cursor.pos.min(buf.len());
-                    cursor.rebase(passed);
-                    *consumed += passed;
-                    if !complete {
+                    if !pass(cursor, buf, consumed)? {
                         return Ok(());
                     }
                     self.state = State::Between;
@@ -264,6 +270,7 @@ impl Requests {
     }
 
     /// A command whose reply means something; dropped where there will be no reply.
+    #[inline]
     fn expect(&mut self, op: Op, cx: &mut Context) {
         match self.replies {
             ReplyMode::On => {
@@ -288,146 +295,6 @@ impl Requests {
         self.state_command(kind, argc, cx)
     }
 
-    fn state_command(&mut self, kind: Kind, argc: u32, cx: &mut Context) -> Result<(), Raw> {
-        // How these are answered while replies are off differs between versions: who does that is on his own.
-        if kind.changes_state() && self.replies != ReplyMode::On {
-            return Err(Raw("state_while_replies_off"));
-        }
-        if kind.changes_state() && is_full(cx, FIXED_BYTES) {
-            return Err(Raw("pending_replies"));
-        }
-        // From Redis 7.2 on, a wrong password has no answer at all while there are replies to be sent before it.
-        let password = kind == Kind::Auth || (kind == Kind::Hello && argc >= HELLO_AUTH_ARGUMENTS);
-        if password && (self.multi || !cx.inflight.is_empty()) {
-            return Err(Raw("password_in_pipeline"));
-        }
-        match kind {
-            Kind::Multi => {
-                self.multi |= argc == 1;
-                cx.inflight.push(Op::Multi);
-            }
-            Kind::Exec => {
-                self.multi &= argc != 1;
-                cx.inflight.push(Op::Exec);
-            }
-            Kind::Discard => {
-                self.multi &= argc != 1;
-                cx.inflight.push(Op::Discard);
-            }
-            Kind::Reset => {
-                self.multi &= argc != 1;
-                self.database = 0;
-                cx.inflight.push(Op::Reset);
-            }
-            Kind::Hello => cx.inflight.push(Op::Hello),
-            Kind::Auth => cx.inflight.push(Op::Auth),
-            Kind::Subscribe(_) | Kind::Unsubscribe(_) if self.multi => {
-                return Err(Raw("subscribe_in_multi"));
-            }
-            Kind::Subscribe(channels) => cx
-                .inflight
-                .push(Op::Subscribe(channels, argc.saturating_sub(1).max(1))),
-            Kind::Unsubscribe(channels) => cx
-                .inflight
-                .push(Op::Unsubscribe(channels, argc.saturating_sub(1))),
-            Kind::Monitor => return Err(Raw("monitor")),
-            Kind::Replication => return Err(Raw("replication")),
-            Kind::Http => return Err(Raw("http")),
-            _ => self.expect_plain(cx),
-        }
-        Ok(())
-    }
-
-    /// CLIENT, of which CLIENT REPLY matters.
-    fn client(
-        &mut self,
-        subcommand: &[u8],
-        mode: Option<&[u8]>,
-        argc: usize,
-        cx: &mut Context,
-    ) -> Result<(), Raw> {
-        let mode = mode.filter(|_| argc == 3 && subcommand.eq_ignore_ascii_case(b"REPLY"));
-        let Some(mode) = mode else {
-            self.expect_plain(cx);
-            return Ok(());
-        };
-        if self.multi {
-            return Err(Raw("client_reply_in_multi"));
-        }
-        if is_full(cx, FIXED_BYTES) {
-            return Err(Raw("pending_replies"));
-        }
-        if mode.eq_ignore_ascii_case(b"ON") {
-            // Its own reply comes in any case, also as the command that is skipped: but there versions differ.
-            if self.replies == ReplyMode::SkipNext {
-                return Err(Raw("client_reply_after_skip"));
-            }
-            self.replies = ReplyMode::On;
-            cx.inflight.push_plain();
-        } else if mode.eq_ignore_ascii_case(b"OFF") {
-            if self.replies != ReplyMode::Off {
-                cx.inflight.push(Op::ReplyOff);
-            }
-            self.replies = ReplyMode::Off;
-        } else if mode.eq_ignore_ascii_case(b"SKIP") {
-            // While replies are off it does nothing.
-            match self.replies {
-                ReplyMode::Off => {}
-                ReplyMode::SkipNext => return Err(Raw("client_reply_after_skip")),
-                ReplyMode::On => {
-                    cx.inflight.push(Op::ReplySkip);
-                    self.replies = ReplyMode::SkipNext;
-                }
-            }
-        } else {
-            self.expect_plain(cx);
-        }
-        Ok(())
-    }
-
-    /// CLUSTER, of which CLUSTER SYNCSLOTS matters: between two nodes of a Cluster that move a slot (Valkey 9, Redis 8.4). What
-    /// follows is a stream of commands, as a replica gets it, that nobody answers; its messages are to arrive as they are.
-    fn cluster(&mut self, subcommand: &[u8], cx: &mut Context) -> Result<(), Raw> {
-        if subcommand.eq_ignore_ascii_case(b"SYNCSLOTS") {
-            return Err(Raw("replication"));
-        }
-        self.expect_plain(cx);
-        Ok(())
-    }
-
-    /// An inline command is classified and followed, never rewritten.
-    fn inline(&mut self, args: &[Vec<u8>], cx: &mut Context) -> Result<(), Raw> {
-        let kind = Kind::of(args.first().map_or(&[][..], Vec::as_slice));
-        cx.worker.counters.command(kind);
-        let argc = args.len();
-        if !kind.needs_arguments() {
-            return self.plain_command(kind, u32::try_from(argc).unwrap_or(u32::MAX), cx);
-        }
-        if kind == Kind::Client {
-            let subcommand = args.get(1).map_or(&[][..], Vec::as_slice);
-            return self.client(subcommand, args.get(2).map(Vec::as_slice), argc, cx);
-        }
-        if kind == Kind::Cluster {
-            return self.cluster(args.get(1).map_or(&[][..], Vec::as_slice), cx);
-        }
-        // The same parsers as for arrays, over the arguments laid end to end.
-        let mut flat = Vec::new();
-        let mut spans = Vec::new();
-        for arg in args {
-            let start = u32::try_from(flat.len()).unwrap_or(u32::MAX);
-            flat.extend_from_slice(arg);
-            spans.push(Span32 {
-                start,
-                end: u32::try_from(flat.len()).unwrap_or(u32::MAX),
-            });
-        }
-        if kind == Kind::Xadd {
-            self.xadd_as_it_is(&flat, &spans, "inline", cx);
-            return Ok(());
-        }
-        self.parsed_command(kind, &flat, &spans, cx)
-    }
-
     /// A command that came in pieces, and is now whole at `at` of the chunk: it is walked once more, from its beginning.
     fn resumed_command(
         &mut self,
@@ -447,10 +314,11 @@ impl Requests {
         };
         let kind = Kind::of(name.of(buf));
         ARGUMENTS.with_borrow_mut(|args| {
+            let buf = chunk.bytes().get(at..).unwrap_or_default();
             args.clear();
-            cursor.walk(buf, |arg| args.push(arg))
-        })?;
-        ARGUMENTS.with_borrow(|args| self.held_command(kind, header_end, args, at, chunk, cx))
+            cursor.walk(buf, |arg| args.push(arg))?;
+            self.held_command(kind, header_end, args, at, chunk, cx)
+        })
     }
 
     /// A command whose arguments mean something, whole at `at` of the chunk.
@@ -546,6 +414,16 @@ impl Requests {
     }
 }
 
+/// Lets as much of a command pass as there is. True at its end.
+#[inline(always)]
+fn pass(cursor: &mut Cursor, buf: &[u8], consumed: &mut usize) -> Result<bool, Foreign> {
+    let complete = cursor.walk(buf, |_| ())?;
+    let passed = cursor.pos.min(buf.len());
+    cursor.rebase(passed);
+    *consumed += passed;
+    Ok(complete)
+}
+
 /// Whether the server will close the connection at this header already, for want of AUTH: then it must see it at once.
 fn refused_at_sight(buf: &[u8], cx: &Context) -> bool {
     let long = |argc| argc > MAX_UNAUTHENTICATED_ARGUMENTS as i64;
@@ -586,7 +464,7 @@ pub fn abandon(op: Op, cx: &mut Context, outcome: &Outcome) {
     match op {
         Op::Send(send) => {
             let mut span = send.span;
-            span.end = cx.now.max(span.start);
+            span.end = cx.now.get().max(span.start);
             span.outcome = outcome.clone();
             cx.worker.finish(span);
         }

@@ -4,25 +4,26 @@
 //! unasked (pushes, messages of subscriptions) is told from them by its form. A reply that means nothing is skimmed as it
 //! streams; a short one that means something is held until it is whole; one with entries is walked, an entry at a time.
 
+mod answer;
+pub mod delivery;
 pub mod entries;
 pub mod pubsub;
 pub mod settlement;
 pub mod skim;
-
-use std::sync::Arc;
+mod transaction;
+mod unasked;
+mod walking;
 
 use crate::chunk::Chunk;
 use crate::infer::Latest;
-use crate::inflight::{Again, Deliver, Op, Reader};
-use crate::request::scan::number_line;
+use crate::inflight::{Deliver, Op};
 use crate::request::{Context, Raw, abandon};
-use crate::trace::span::{EntryId, Outcome};
-use entries::{Step, Walk};
+use crate::trace::span::Outcome;
+use answer::{accepted, refused};
+use entries::Walk;
 use pubsub::{Push, Subscriptions};
-use settlement::{refused_settlement, settled};
-use skim::{Aggregate, Skim, aggregate};
-
-pub mod delivery;
+use skim::Skim;
+use transaction::Transaction;
 
 /// A reply that must be whole to be understood (an ID, a count, an error) is short. XACKDEL answers with a number for
 /// each ID; beyond this its answer is taken as uncertain.
@@ -63,15 +64,6 @@ enum Stage {
     Rest(Box<Deliver>),
 }
 
-/// MULTI was answered with OK. What was queued is in [`Inflight`](crate::inflight::Inflight).
-#[derive(Debug, Default)]
-struct Transaction {
-    /// How many commands were queued.
-    commands: u64,
-    /// Within EXEC's reply: elements still to come.
-    left: Option<u64>,
-}
-
 /// What the beginning of a reply says.
 enum Begin {
     /// More bytes are needed.
@@ -100,7 +92,25 @@ impl Replies {
             {
                 self.walked(&mut deliver, cx);
             }
-            let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
+            let mut buf = chunk.bytes().get(*consumed..).unwrap_or_default();
+            if matches!(self.stage, Stage::Between)
+                && self.transaction.is_none()
+                && cx.authenticated
+            {
+                let before = buf.len();
+                while let Some(end) = skim::whole(buf)
+                    && let Some(op) = cx.inflight.pop_simple()
+                {
+                    let (reply, rest) = buf.split_at_checked(end).unwrap_or_default();
+                    match op {
+                        Op::Plain(_) => {}
+                        Op::Count(stream) => accepted(&stream, reply),
+                        op => self.answered(op, reply, cx),
+                    }
+                    buf = rest;
+                }
+                *consumed += before - buf.len();
+            }
             if buf.is_empty() {
                 return Ok(());
             }
@@ -230,36 +240,8 @@ impl Replies {
             None => {}
         }
         self.prove(buf, cx);
-        // While a transaction is open, `+QUEUED` puts off what the reply means until EXEC.
-        if self.transaction.is_some() && buf.first() == Some(&b'+') {
-            const QUEUED: &[u8] = b"+QUEUED\r\n";
-            if buf.len() < QUEUED.len() && QUEUED.starts_with(buf) {
-                return Ok(Begin::More);
-            }
-            if buf.starts_with(QUEUED) {
-                let op = cx.inflight.pop().ok_or(Raw("unexpected_reply"))?;
-                match op {
-                    Op::Raw(reason) => return Err(Raw(reason)),
-                    Op::Subscribe(..) | Op::Unsubscribe(..) | Op::ReplyOff | Op::ReplySkip => {
-                        return Err(Raw("state_in_multi"));
-                    }
-                    _ => {}
-                }
-                if let Some(transaction) = &mut self.transaction {
-                    let limit = cx.worker.shared.config.limits.max_pending_replies;
-                    transaction.commands += 1;
-                    match op {
-                        Op::Plain(_) => cx.inflight.queue(op),
-                        op if cx.inflight.queue_len() < limit => cx.inflight.queue(op),
-                        Op::Send(_) | Op::Count(_) | Op::Deliver(_) | Op::Settle(_) => {
-                            cx.inflight.queue(Op::Plain(1));
-                            abandon(op, cx, &Outcome::Unknown);
-                        }
-                        _ => return Err(Raw("pending_replies")),
-                    }
-                }
-                return Ok(Begin::Passed(QUEUED.len()));
-            }
+        if let Some(begun) = self.queued(buf, cx)? {
+            return Ok(begun);
         }
         match cx.inflight.front() {
             None => return Err(Raw("unexpected_reply")),
@@ -332,175 +314,6 @@ impl Replies {
         self.stage = Stage::Skip;
     }
 
-    /// EXEC's reply: its elements are the replies to what was queued.
-    fn exec(&mut self, buf: &[u8], cx: &mut Context) -> Result<Begin, Raw> {
-        let Some((header, line)) = aggregate(buf)? else {
-            // Not whole yet: ask again with more bytes.
-            return self.exec_incomplete(cx);
-        };
-        let queued = self
-            .transaction
-            .as_ref()
-            .map(|transaction| transaction.commands);
-        match (header, queued) {
-            (Aggregate::List(n), Some(queued)) if n == queued => {
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.left = Some(n);
-                }
-                Ok(Begin::Passed(line))
-            }
-            (Aggregate::List(_), _) => Err(Raw("exec_mismatch")),
-            (Aggregate::Null, _) => {
-                self.end_transaction(cx);
-                Ok(Begin::Passed(line))
-            }
-            _ => {
-                self.end_transaction(cx);
-                self.skip_one();
-                Ok(Begin::Passed(0))
-            }
-        }
-    }
-
-    #[allow(clippy::unused_self)]
-    fn exec_incomplete(&mut self, cx: &mut Context) -> Result<Begin, Raw> {
-        cx.inflight.push_front(Op::Exec);
-        Ok(Begin::More)
-    }
-
-    /// The transaction came to nothing.
-    fn end_transaction(&mut self, cx: &mut Context) {
-        if self.transaction.take().is_some() {
-            for op in cx.inflight.take_queued() {
-                abandon(op, cx, &Outcome::NotSent);
-            }
-        }
-    }
-
-    /// Any answer but an error shows that the server takes commands from this connection; `-NOAUTH` that it would not
-    /// from a new one.
-    fn prove(&mut self, buf: &[u8], cx: &mut Context) {
-        if cx.authenticated {
-            return;
-        }
-        if buf.starts_with(b"-NOAUTH") || buf.starts_with(b"-ERR Protocol error: unauth") {
-            cx.listener.upstream.set_open(false);
-        } else if buf.first() != Some(&b'-')
-            && !matches!(
-                cx.inflight.front(),
-                None | Some(Op::Reset | Op::ReplyOff | Op::ReplySkip | Op::Raw(_))
-            )
-        {
-            cx.authenticated = true;
-        }
-    }
-
-    /// A short reply is whole.
-    fn answered(&mut self, op: Op, reply: &[u8], cx: &mut Context) {
-        let error = error_code(reply);
-        match op {
-            Op::Send(mut send) => {
-                send.span.end = cx.now.max(send.span.start);
-                send.span.outcome = match (error, bulk_id(reply)) {
-                    (Some(code), _) => Outcome::Error(code.into()),
-                    (None, Some(id)) => {
-                        send.span.message = Some(id);
-                        send.stream.sent.inc();
-                        Outcome::Done
-                    }
-                    (None, None) => Outcome::NotSent,
-                };
-                cx.worker.finish(send.span);
-            }
-            // An id, and no nil.
-            Op::Count(stream) if matches!(reply, [b'$', b'0'..=b'9', ..]) => stream.sent.inc(),
-            Op::Settle(settle) if error.is_none() => settled(&settle, reply, cx),
-            Op::Settle(settle) => refused_settlement(&settle, cx),
-            Op::Auth => cx.authenticated |= error.is_none(),
-            Op::Multi if error.is_none() => self.transaction = Some(Box::default()),
-            Op::Discard if error.is_none() => self.end_transaction(cx),
-            Op::Select(database) if error.is_none() => cx.database = database,
-            Op::Reset if error.is_none() => {
-                self.end_transaction(cx);
-                self.resp3 = false;
-                self.subscriptions = Subscriptions::default();
-                cx.database = 0;
-                cx.authenticated = false;
-            }
-            _ => {}
-        }
-    }
-
-    /// What the server says without being asked: pushes, and in RESP2 the messages of subscriptions. None if it is a
-    /// reply.
-    fn unasked(&mut self, buf: &[u8], cx: &mut Context) -> Result<Option<Begin>, Raw> {
-        let subscribing = matches!(
-            cx.inflight.front(),
-            Some(Op::Subscribe(..) | Op::Unsubscribe(..))
-        );
-        let is_push = buf.first() == Some(&b'>');
-        let listening =
-            !self.resp3 && buf.first() == Some(&b'*') && (subscribing || self.subscriptions.any());
-        if !is_push && !listening {
-            return Ok(None);
-        }
-        let Some(push) = pubsub::classify(buf)? else {
-            return Ok(Some(Begin::More));
-        };
-        self.stage = match push {
-            Push::Acknowledge { .. } => {
-                // Nothing but pushes came since CLIENT REPLY: it was not refused.
-                if cx.inflight.is_subscribing_in_silence() {
-                    cx.inflight.pop();
-                }
-                Stage::HoldAck(push)
-            }
-            Push::Message => Stage::Skip,
-            Push::Other if is_push => Stage::Skip,
-            Push::Other => return Ok(None),
-        };
-        if is_push {
-            self.skim.start_push();
-        } else {
-            self.skim.start();
-        }
-        Ok(Some(Begin::Passed(0)))
-    }
-
-    /// A subscription was acknowledged: perhaps the one that was asked for.
-    fn acknowledged(&mut self, push: Push, reply: &[u8], cx: &mut Context) -> Result<(), Raw> {
-        let Push::Acknowledge {
-            channels,
-            subscribed,
-        } = push
-        else {
-            return Ok(());
-        };
-        let before = self.subscriptions.of(channels);
-        let count = pubsub::count(reply).ok_or(Raw("subscription"))?;
-        self.subscriptions.update(channels, count);
-        let done = match cx.inflight.front() {
-            Some(Op::Subscribe(asked, left)) if subscribed && *asked == channels => {
-                *left -= 1;
-                *left == 0
-            }
-            Some(Op::Unsubscribe(asked, left)) if !subscribed && *asked == channels => {
-                if *left == 0 {
-                    // Without arguments: one for each there is, and one that says so if there is none.
-                    *left = u32::try_from(before.max(1)).unwrap_or(u32::MAX);
-                }
-                *left -= 1;
-                *left == 0
-            }
-            // Unasked: a slot moved away, and its shard channels with it.
-            _ => false,
-        };
-        if done {
-            cx.inflight.pop();
-        }
-        Ok(())
-    }
-
     /// The grouped messages of replies that have been written to the client since this was last asked.
     pub fn reached_client(&mut self) -> impl Iterator<Item = Latest> + '_ {
         self.delivered.drain(..)
@@ -560,129 +373,6 @@ impl Replies {
                 abandon(op, cx, &Outcome::Unknown);
             }
         }
-    }
-}
-
-/// Whether an error says that the command itself was refused, and not that it failed; none while that cannot be told.
-fn refused(buf: &[u8]) -> Option<bool> {
-    const REFUSALS: [&[u8]; 9] = [
-        b"-NOPERM",
-        b"-NOAUTH",
-        b"-ERR unknown",
-        // Of a RESP2 connection with subscriptions.
-        b"-ERR Can't execute",
-        // Valkey's, of a transaction that a refused DISCARD has not ended.
-        b"-ERR Command 'client|reply' not allowed",
-        b"-ERR Command not allowed inside",
-        b"-BUSY",
-        b"-LOADING",
-        b"-MASTERDOWN",
-    ];
-    if REFUSALS.iter().any(|start| buf.starts_with(start)) {
-        return Some(true);
-    }
-    let incomplete = REFUSALS.iter().any(|start| start.starts_with(buf));
-    (!incomplete).then_some(false)
-}
-
-/// The error code, `WRONGTYPE` of `-WRONGTYPE Operation against …`, if the reply is an error.
-fn error_code(reply: &[u8]) -> Option<&str> {
-    let text = match reply.split_first()? {
-        (b'-', text) => text,
-        (b'!', text) => text.get(memchr::memchr(b'\n', text)? + 1..)?,
-        _ => return None,
-    };
-    /// Codes are short words; a longer one is not a code.
-    const MAX_CODE_BYTES: usize = 32;
-    let end = text
-        .iter()
-        .position(|b| !b.is_ascii_uppercase() && !b.is_ascii_digit() && *b != b'_')?;
-    Some(
-        text.get(..end)
-            .filter(|code| !code.is_empty() && code.len() <= MAX_CODE_BYTES)
-            .and_then(|code| std::str::from_utf8(code).ok())
-            .unwrap_or("ERR"),
-    )
-}
-
-/// The ID in a reply to XADD.
-fn bulk_id(reply: &[u8]) -> Option<EntryId> {
-    let (length, line) = number_line(reply, b'$').ok()??;
-    EntryId::parse(reply.get(line..line + usize::try_from(length).ok()?)?)
-}
-
-impl Replies {
-    /// Goes on in a reply with entries. False if more bytes are needed.
-    fn walk(
-        &mut self,
-        mut deliver: Box<Deliver>,
-        mut walk: Walk,
-        chunk: &Chunk<'_>,
-        consumed: &mut usize,
-        cx: &mut Context,
-    ) -> Result<bool, Raw> {
-        let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
-        match walk.step(buf)? {
-            Step::More => {
-                let limit = cx.worker.shared.config.limits.max_message_bytes;
-                if buf.len() > limit || !cx.held_down.covers(buf.len()) {
-                    // A key as long as that: the reply passes unread.
-                    self.skim.start_many(walk.remaining());
-                    self.stage = Stage::Rest(deliver);
-                    return Ok(true);
-                }
-                self.stage = Stage::Walk(deliver, walk);
-                return Ok(false);
-            }
-            Step::Pass(n) => {
-                *consumed += n;
-                self.stage = Stage::Walk(deliver, walk);
-            }
-            Step::Key(n, key) => {
-                if deliver.shape == entries::Shape::Streams {
-                    self.close_batch(&mut deliver, cx);
-                    let key = buf.get(key).unwrap_or_default();
-                    deliver.stream = Some((key.into(), cx.worker.streams.get(key)));
-                }
-                *consumed += n;
-                self.stage = Stage::Walk(deliver, walk);
-            }
-            Step::Entry => {
-                self.skim.start();
-                self.stage = Stage::Entry(deliver, walk);
-            }
-            Step::Finish(0) => self.walked(&mut deliver, cx),
-            Step::Finish(left) => {
-                self.skim.start_many(left);
-                self.stage = Stage::Rest(deliver);
-            }
-        }
-        Ok(true)
-    }
-
-    /// A reply with entries is over.
-    fn walked(&mut self, deliver: &mut Deliver, cx: &mut Context) {
-        self.close_batch(deliver, cx);
-        if let Some(latest) = deliver.seen.take() {
-            let count = deliver.messages;
-            self.delivered.push(Latest { count, ..latest });
-        }
-    }
-}
-
-/// Whether a message was delivered before, as far as the request tells.
-pub(crate) fn in_history(again: &Again, key: &[u8]) -> bool {
-    match again {
-        Again::New { history } => history.iter().any(|read| **read == *key),
-        Again::Claimed(_) => true,
-    }
-}
-
-/// A group, or its absence, as the metrics name it.
-pub(crate) fn group_label(reader: &Reader) -> Arc<str> {
-    match reader {
-        Reader::Process(member, _) | Reader::Receive(Some(member)) => member.group_name.clone(),
-        Reader::Receive(None) | Reader::Range => "".into(),
     }
 }
 

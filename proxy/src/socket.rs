@@ -1,14 +1,17 @@
 //! A connected stream of any kind, polled without boxing where there is no TLS.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::coop;
 use tokio_rustls::TlsStream;
 
 /// Redis looks after its clients like this (`tcp-keepalive 300`, `anetKeepAlive`): a peer that vanished without a word
@@ -73,6 +76,52 @@ impl Socket {
         read.map_ok(|()| buf.filled().len())
     }
 
+    /// The same for who reads again and again. `waits` says whether the socket will wake this task, because it found nothing to
+    /// read: then nothing is asked until that has happened.
+    ///
+    /// # Errors
+    /// Those of `read(2)`.
+    #[inline]
+    pub fn poll_read_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+        waits: &mut bool,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => poll_read_on(stream, cx, buf, waits),
+            Self::Unix(stream) => poll_read_on(stream, cx, buf, waits),
+            // A record may have been read that has not been handed out.
+            Self::Tls(_) => self.poll_read(cx, buf),
+        }
+    }
+
+    /// Whether reading is worth trying, as far as is known without asking.
+    #[inline]
+    pub fn is_readable(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Self::Tls(_) => true,
+        }
+    }
+
+    /// Writes what there is room for; nobody is woken when there is more.
+    ///
+    /// # Errors
+    /// Those of `write(2)`, `WouldBlock` among them.
+    #[inline]
+    pub fn try_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_io(Interest::WRITABLE, || send(&*stream, buf)),
+            Self::Unix(stream) => stream.try_io(Interest::WRITABLE, || send(&*stream, buf)),
+            Self::Tls(stream) => match Pin::new(stream.as_mut()).poll_write(cx, buf) {
+                Poll::Ready(written) => written,
+                Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            },
+        }
+    }
+
     /// Writes what there is room for.
     ///
     /// # Errors
@@ -119,6 +168,82 @@ impl Socket {
         };
         // A socket that is already dead cannot be told, and need not be.
         let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// `send(2)` and `recv(2)` are called without the C library, in which they are points where a thread may be cancelled: that costs
+/// more than all the rest of the call.
+#[inline]
+fn send(stream: impl AsFd, buf: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(stream, buf, SendFlags::NOSIGNAL)?)
+}
+
+/// A socket that is read without anything in between.
+trait Plain: AsFd {
+    fn try_readable(&self, read: impl FnOnce() -> io::Result<()>) -> io::Result<()>;
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl Plain for TcpStream {
+    #[inline]
+    fn try_readable(&self, read: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.try_io(Interest::READABLE, read)
+    }
+
+    #[inline]
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+}
+
+impl Plain for UnixStream {
+    #[inline]
+    fn try_readable(&self, read: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.try_io(Interest::READABLE, read)
+    }
+
+    #[inline]
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+}
+
+#[inline]
+fn poll_read_on(
+    stream: &impl Plain,
+    cx: &mut Context<'_>,
+    buf: &mut [u8],
+    waits: &mut bool,
+) -> Poll<io::Result<usize>> {
+    loop {
+        let mut n = 0;
+        let read = stream.try_readable(|| {
+            *waits = false;
+            (_, n) = rustix::net::recv(stream, &mut *buf, RecvFlags::empty())?;
+            // Less than there is room for: there is no more. Said like this, the event loop takes note of it, and a read that
+            // finds nothing (EAGAIN) is spared.
+            if 0 < n && n < buf.len() {
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                Ok(())
+            }
+        });
+        match read {
+            Ok(()) => return Poll::Ready(Ok(n)),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                return Poll::Ready(Err(error));
+            }
+            Err(_) if *waits => return Poll::Pending,
+            Err(_) => {
+                let readable = stream.poll_readable(cx);
+                // A task that has had its turn is polled again soon, and the socket does not know that it waits.
+                *waits = readable.is_pending() && coop::has_budget_remaining();
+                if n > 0 {
+                    return Poll::Ready(Ok(n));
+                }
+                ready!(readable)?;
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use arc_swap::{ArcSwap, Cache};
 use hashbrown::HashMap;
 use prometheus::IntCounter;
 
-use crate::config::{Deliver, Relation, Rules, Sampler};
+use crate::config::{Deliver, Relation, Rules};
 use crate::metrics::Metrics;
 use crate::trace::context::{SpanContext, SpanId, TraceId};
 use crate::trace::span::{Link, LinkKind};
@@ -38,8 +38,11 @@ pub struct Stream {
     pub deliver: Deliver,
     /// How deliveries point at messages.
     pub relation: Relation,
-    sampler: Sampler,
+    /// Whether a parent's decision is followed.
+    parent_based: bool,
     force: bool,
+    /// New traces are sampled whose id's low 63 bits are below it; none where all are.
+    bound: Option<u64>,
     /// Messages that the server accepted.
     pub sent: IntCounter,
 }
@@ -72,6 +75,7 @@ impl Stream {
 
     /// Begins a span under `parent`, or a new trace, and decides whether it is sampled.
     #[must_use]
+    #[inline]
     pub fn start(&self, parent: Option<&SpanContext>) -> Start {
         match parent {
             Some(parent) if self.force && !parent.flags.sampled() => Start {
@@ -83,7 +87,7 @@ impl Stream {
                 }],
             },
             Some(parent) => {
-                let sampled = if self.sampler.parent_based {
+                let sampled = if self.parent_based {
                     parent.flags.sampled()
                 } else {
                     self.samples(parent.trace_id)
@@ -128,33 +132,36 @@ impl Stream {
 
     /// OpenTelemetry's `TraceIdRatioBased`: the low 63 bits of the trace id against the ratio.
     fn samples(&self, id: TraceId) -> bool {
-        if self.force || self.sampler.ratio >= 1.0 {
-            return true;
-        }
         let [.., a, b, c, d, e, f, g, h] = id.to_bytes();
         let low = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1;
-        // Ratios are between 0 and 1, so that the product fits.
-        #[allow(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss
-        )]
-        let bound = (self.sampler.ratio.max(0.0) * (1u64 << 63) as f64) as u64;
-        low < bound
+        self.bound.is_none_or(|bound| low < bound)
     }
+}
+
+/// What the low 63 bits of an id must be below for its trace to be sampled; none if any will do.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a ratio below 1 leaves less than 2^63"
+)]
+fn bound(ratio: f64) -> Option<u64> {
+    (ratio < 1.0).then(|| (ratio.max(0.0) * (1u64 << 63) as f64) as u64)
 }
 
 /// The streams and names that one worker has met.
 pub struct Streams {
-    rules: RefCell<Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>>,
     known: RefCell<Known>,
     metrics: Arc<Metrics>,
 }
 
-#[derive(Default)]
 struct Known {
+    rules: Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>,
+    /// The rules under which the streams are known.
     under: Option<Arc<Rules>>,
-    streams: HashMap<Box<[u8]>, Arc<Stream>, foldhash::fast::RandomState>,
+    /// The stream asked for last: most producers write to one.
+    last: Option<(Arc<[u8]>, Arc<Stream>)>,
+    streams: HashMap<Arc<[u8]>, Arc<Stream>, foldhash::fast::RandomState>,
     names: HashMap<Box<[u8]>, Arc<str>, foldhash::fast::RandomState>,
 }
 
@@ -163,18 +170,23 @@ impl Streams {
     #[must_use]
     pub fn new(rules: Arc<ArcSwap<Rules>>, metrics: Arc<Metrics>) -> Self {
         Self {
-            rules: RefCell::new(Cache::new(rules)),
-            known: RefCell::default(),
+            known: RefCell::new(Known {
+                rules: Cache::new(rules),
+                under: None,
+                last: None,
+                streams: HashMap::default(),
+                names: HashMap::default(),
+            }),
             metrics,
         }
     }
 
     /// The stream of this key, under the rules now in force.
     #[must_use]
+    #[inline]
     pub fn get(&self, key: &[u8]) -> Arc<Stream> {
-        let mut rules = self.rules.borrow_mut();
-        let rules = rules.load();
-        let mut known = self.known.borrow_mut();
+        let known = &mut *self.known.borrow_mut();
+        let rules = known.rules.load();
         if !known
             .under
             .as_ref()
@@ -182,23 +194,29 @@ impl Streams {
             || known.streams.len() >= MAX_NAMES
         {
             known.streams.clear();
+            known.last = None;
             known.under = Some(rules.clone());
         }
-        if let Some(stream) = known.streams.get(key) {
+        if let Some((last, stream)) = &known.last
+            && **last == *key
+        {
             return stream.clone();
+        }
+        if let Some((key, stream)) = known.streams.get_key_value(key) {
+            let (key, stream) = (key.clone(), stream.clone());
+            known.last = Some((key, stream.clone()));
+            return stream;
         }
         let name = text(key);
         let rule = rules.rule_for(key);
-        let mut sampler = rules.sampler;
-        if let Some(ratio) = rule.sample {
-            sampler.ratio = ratio;
-        }
+        let ratio = rule.sample.unwrap_or(rules.sampler.ratio);
         let stream = Arc::new(Stream {
             trace: rule.trace,
             deliver: rule.deliver,
             relation: rules.relation,
-            sampler,
+            parent_based: rules.sampler.parent_based,
             force: rule.force,
+            bound: bound(ratio).filter(|_| !rule.force),
             sent: self.metrics.sent(&name),
             name,
         });

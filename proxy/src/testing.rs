@@ -33,7 +33,7 @@ use crate::response::Replies;
 use crate::trace::export::{Settings, SpanQueue};
 use crate::trace::span::{Endpoint, Span};
 use crate::upstream::Upstream;
-use crate::worker::{Listener, Shared, Worker, budgets};
+use crate::worker::{Listener, Moment, Shared, Worker, budgets};
 
 /// Some moment in 2026, Unix time in nanoseconds.
 pub const NOW: u64 = 1_790_000_000_000_000_000;
@@ -112,7 +112,7 @@ impl World {
             inference: Default::default(),
             authenticated: false,
             database: 0,
-            now: NOW,
+            now: Moment::at(NOW),
         }
     }
 

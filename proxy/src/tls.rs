@@ -20,6 +20,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::config::{Config, Listener, ListenerTls, UpstreamTls};
 use crate::socket::Socket;
 
+pub(crate) use explain::{ASKED_WITH_TLS, ASKED_WITHOUT_TLS};
 pub use files::FileError;
 pub use reload::Reloading;
 

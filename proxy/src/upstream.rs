@@ -267,7 +267,7 @@ impl Upstream {
             Err(error) if error.kind() != io::ErrorKind::TimedOut && self.speaks_tls().await => {
                 Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    "the server speaks TLS, and was asked without; did you mean rediss://?",
+                    tls::ASKED_WITHOUT_TLS,
                 ))
             }
             answered => answered,
@@ -283,7 +283,7 @@ impl Upstream {
             Err(error) if error.kind() == io::ErrorKind::TimedOut && self.speaks_plain().await => {
                 Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    "the server speaks no TLS, and was asked with it; did you mean redis://?",
+                    tls::ASKED_WITH_TLS,
                 ))
             }
             Err(error) => Err(error),

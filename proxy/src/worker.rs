@@ -1,5 +1,7 @@
 //! What all connections of one data thread share.
 
+mod counters;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,7 +10,6 @@ use std::task::Waker;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use prometheus::IntCounter;
 use tars_sidecar::drain::Drain;
 
 use crate::budget::Budget;
@@ -17,13 +18,14 @@ use crate::connection::READ_BYTES;
 use crate::deliveries::Deliveries;
 use crate::error::Outbreak;
 use crate::infer;
-use crate::metrics::{Batched, Metrics};
-use crate::request::command::{Family, Kind};
+use crate::metrics::Metrics;
 use crate::streams::Streams;
 use crate::tls::Acceptor;
 use crate::trace::export::SpanQueue;
 use crate::trace::span::{Endpoint, Span};
 use crate::upstream::Upstream;
+
+pub use counters::{Count, Counters};
 
 /// So often a connection is polled until what was counted is shown, on a thread that never sleeps.
 const FLUSH_EVERY: u32 = 64;
@@ -53,8 +55,8 @@ pub const FREE_PENDING: usize = 16 * 1024;
 /// Memory for messages that are held, and for commands that wait. What one read brings is free.
 #[must_use]
 pub fn budgets(limits: &Limits) -> [Arc<Budget>; 2] {
-    let held = Budget::new(limits.held_bytes(), READ_BYTES);
-    let pending = Budget::new(limits.pending_bytes(), FREE_PENDING);
+    let held = Budget::new(limits.max_held_bytes, READ_BYTES);
+    let pending = Budget::new(limits.max_pending_bytes, FREE_PENDING);
     [held, pending].map(Arc::new)
 }
 
@@ -249,8 +251,35 @@ impl Worker {
     }
 }
 
+/// When the bytes at hand were read, as Unix time in nanoseconds: the clock is looked at once a read, and only if anything asks.
+#[derive(Debug, Default)]
+pub struct Moment(Cell<u64>);
+
+impl Moment {
+    /// A certain one.
+    #[must_use]
+    pub fn at(nanoseconds: u64) -> Self {
+        Self(Cell::new(nanoseconds))
+    }
+
+    /// Other bytes are at hand.
+    #[inline]
+    pub fn pass(&self) {
+        self.0.set(0);
+    }
+
+    /// It.
+    #[inline]
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        if self.0.get() == 0 {
+            self.0.set(now());
+        }
+        self.0.get()
+    }
+}
+
 /// Unix time in nanoseconds.
-#[inline]
 #[must_use]
 pub fn now() -> u64 {
     SystemTime::now()
@@ -258,70 +287,4 @@ pub fn now() -> u64 {
         .map_or(0, |since| {
             u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
         })
-}
-
-/// Counters of the byte path, resolved once and shown once a read.
-pub struct Counters {
-    /// By [`Family`].
-    families: [Batched; Family::LABELS.len()],
-    /// Contexts injected: none was there.
-    pub injected_new: Batched,
-    /// Contexts injected in the place of an invalid one.
-    pub injected_replaced: Batched,
-    /// Contexts injected from an envelope.
-    pub injected_envelope: Batched,
-    /// Contexts of the application's own.
-    pub found_field: Batched,
-    /// Contexts of the application's own, in an envelope.
-    pub found_envelope: Batched,
-    /// Contexts found in messages delivered, by source: field, envelope, invalid, none.
-    pub extracted: [Batched; 4],
-    /// Inferences, by scope (connection, process) and result (one, none, several).
-    pub inferences: [[Batched; 3]; 2],
-}
-
-impl Counters {
-    fn new(metrics: &Metrics) -> Self {
-        let batched = |counter: IntCounter| Batched::new(counter);
-        Self {
-            families: Family::LABELS.map(|label| batched(metrics.commands(label))),
-            injected_new: batched(metrics.injected("new")),
-            injected_replaced: batched(metrics.injected("replaced")),
-            injected_envelope: batched(metrics.injected("envelope")),
-            found_field: batched(metrics.found("field")),
-            found_envelope: batched(metrics.found("envelope")),
-            extracted: ["field", "envelope", "invalid", "none"]
-                .map(|source| batched(metrics.extracted(source))),
-            inferences: ["connection", "process"].map(|scope| {
-                ["one", "none", "several"].map(|found| batched(metrics.inferences(scope, found)))
-            }),
-        }
-    }
-
-    /// Counts a command.
-    #[inline]
-    pub fn command(&self, kind: Kind) {
-        if let Some(counter) = self.families.get(kind.family() as usize) {
-            counter.inc();
-        }
-    }
-
-    fn flush(&self) {
-        for counter in [
-            &self.injected_new,
-            &self.injected_replaced,
-            &self.injected_envelope,
-            &self.found_field,
-            &self.found_envelope,
-        ] {
-            counter.flush();
-        }
-        let families = self.families.iter();
-        for counter in families
-            .chain(&self.extracted)
-            .chain(self.inferences.iter().flatten())
-        {
-            counter.flush();
-        }
-    }
 }

@@ -55,6 +55,28 @@ fn a_bad_configuration_exits_64_whoever_reads_it() {
     );
 }
 
+/// What begins with a hyphen is a value where a number is asked for, and told as one that is wrong.
+#[test]
+fn negative_numbers_are_told_as_such() {
+    for (flag, value, sentence) in [
+        (
+            "--drain-timeout",
+            "-1s",
+            "`-1s` is negative, and no duration is; write a duration as 250ms, 30s, 5m or 1h",
+        ),
+        ("--workers", "-1", "`-1` is no whole number from 1 to 1024"),
+        (
+            "--max-message-bytes",
+            "-1MiB",
+            "`-1MiB` is no whole number of bytes; write a size as 65536, 64KiB or 1MiB",
+        ),
+    ] {
+        let (code, out, err) = tars_proxy(&["check-config", flag, value], &[], "");
+        assert_eq!((code, out.as_str()), (64, ""));
+        assert_eq!(err, format!("{flag}: {sentence}\n"));
+    }
+}
+
 #[test]
 fn help_and_version_are_no_errors() {
     let (code, out, _) = tars_proxy(&["--help"], &[], "");

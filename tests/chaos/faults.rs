@@ -270,7 +270,11 @@ impl World {
                 let ports = [self.socket.local_addr().unwrap(), self.to_server.address()];
                 let rules = |change: &str| {
                     for port in ports.map(|address| address.port().to_string()) {
+                        // But no reset: nobody sends one again, and whoever waits for it notices only by keepalive, after minutes.
                         let lost = [
+                            "--tcp-flags",
+                            "RST",
+                            "NONE",
                             "-m",
                             "statistic",
                             "--mode",

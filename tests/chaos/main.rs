@@ -103,9 +103,8 @@ fn main() -> ExitCode {
             scope.spawn(move || clients::asker(shared, seed, name));
         }
         scope.spawn(move || clients::publisher(shared, seed, "news"));
-        for resp3 in [false, true] {
-            scope.spawn(move || clients::subscriber(shared, seed, "news", resp3));
-        }
+        let subscribers = [false, true]
+            .map(|resp3| scope.spawn(move || clients::subscriber(shared, seed, "news", resp3)));
         scope.spawn(move || clients::vandal(shared, seed));
 
         let ends = Instant::now() + Duration::from_secs(cli.seconds);
@@ -139,6 +138,10 @@ fn main() -> ExitCode {
             shared
                 .ledger
                 .violation(format!("messages are not consumed after {CATCH_UP:?}"));
+        }
+        // They leave with the next number that they hear: until then the publisher goes on.
+        for subscriber in subscribers {
+            subscriber.join().unwrap();
         }
         shared.over.store(true, Relaxed);
     });

@@ -32,6 +32,14 @@ pub fn post(addr: &Address, path: &str, content_type: &str, body: &[u8]) -> io::
     request(addr, "POST", path, content_type, body)
 }
 
+/// `PUT path` with a body of text.
+///
+/// # Errors
+/// As [`get`].
+pub fn put(addr: &Address, path: &str, body: &str) -> io::Result<Response> {
+    request(addr, "PUT", path, "text/plain", body.as_bytes())
+}
+
 fn request(
     addr: &Address,
     method: &str,

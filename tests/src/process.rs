@@ -31,6 +31,8 @@ pub struct Memory {
     pub now: usize,
     /// At most.
     pub peak: usize,
+    /// Now, without what a file stands behind: what the program has made its own.
+    pub anonymous: usize,
 }
 
 impl Process {
@@ -93,10 +95,14 @@ impl Process {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
             Some(line.trim().strip_suffix(" kB")?.parse::<usize>().ok()? << 10)
         };
-        let both = bytes("VmRSS:").zip(bytes("VmHWM:"));
-        let (now, peak) =
-            both.unwrap_or_else(|| panic!("{} has no memory: it has ended", self.name));
-        Memory { now, peak }
+        let bytes = |name| {
+            bytes(name).unwrap_or_else(|| panic!("{} has no memory: it has ended", self.name))
+        };
+        Memory {
+            now: bytes("VmRSS:"),
+            peak: bytes("VmHWM:"),
+            anonymous: bytes("RssAnon:"),
+        }
     }
 
     /// The peak of its memory is what it has now.
@@ -291,7 +297,7 @@ mod tests {
         wait_for_up(&mut process);
         let before = process.memory();
         assert!(
-            before.peak > 8 << 20 && before.now <= before.peak,
+            before.peak > 8 << 20 && before.now <= before.peak && before.anonymous <= before.now,
             "{before:?}"
         );
         process.forget_peak();

@@ -72,6 +72,14 @@ impl Authority {
         self.write(name, &params)
     }
 
+    /// `NAME.pem` and `NAME.key`, for a host, with which it may sign others, as `openssl req -x509` makes them.
+    #[must_use]
+    pub fn sign_authority(&self, name: &str, host: &str) -> Identity {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        self.write(name, &params)
+    }
+
     fn write(&self, name: &str, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();

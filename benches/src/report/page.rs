@@ -1,12 +1,15 @@
-//! One HTML file that needs no other: a strip of points for each contender, a point a round, the median marked.
+//! One HTML file that needs no other, and one picture of all its pictures: a strip of points for each contender, a point a round, the
+//! median marked; and lines over sizes.
 
 use std::fmt::Write as _;
 
-use super::{met, number, provenance, targets};
+use super::picture::{Picture, escape};
+use super::{blocking, counts, growth, met, number, plot, provenance, targets};
 use crate::contender::Contender;
 use crate::measured::{Measured, Run, Spread};
 
 const STYLE: &str = include_str!("page.css");
+const PICTURE_STYLE: &str = include_str!("picture.css");
 
 /// Sizes of a picture, in its own units.
 const NAME_WIDTH: f64 = 190.0;
@@ -22,41 +25,72 @@ pub fn page(run: &Run) -> String {
          Compare within a picture: all of it was measured in the same rounds.</p>\n",
         escape(&provenance(run))
     );
-    for measured in &run.cases {
-        let _ = writeln!(
-            body,
-            "<h2>{}</h2>\n<div class=row>",
-            escape(&measured.case.title())
-        );
-        for (title, strips, digits) in pictures(measured) {
-            body.push_str(&strip_chart(&title, &strips, digits));
-        }
-        body.push_str("</div>\n");
-    }
-    if !run.memory.is_empty() {
-        body.push_str("<h2>Memory</h2>\n<div class=row>\n");
-        for (title, figure, digits) in MEMORY {
-            let strips = run.memory.iter();
-            let strips: Vec<Strip> = strips
-                .map(|(&contender, rounds)| (contender, rounds.iter().map(figure).collect()))
-                .collect();
-            body.push_str(&strip_chart(title, &strips, digits));
-        }
-        body.push_str("</div>\n");
-    }
     let targets = targets(run);
     if !targets.is_empty() {
         let _ = writeln!(body, "<h2>Targets</h2>\n{}", html_table(&met(&targets)));
     }
-    let _ = writeln!(
-        body,
-        "<h2>Versions</h2>\n{}",
-        html_table(&super::versions(run))
-    );
+    for (title, pictures) in sections(run) {
+        let _ = writeln!(body, "<h2>{}</h2>\n<div class=row>", escape(&title));
+        for picture in pictures {
+            let _ = writeln!(
+                body,
+                "<figure>\n<figcaption>{}</figcaption>\n{}\n</figure>",
+                escape(&picture.title),
+                picture.svg()
+            );
+        }
+        body.push_str("</div>\n");
+    }
+    let mut table = |title: &str, text: &str| {
+        let _ = writeln!(body, "<h2>{title}</h2>\n{}", html_table(text));
+    };
+    if !run.blocking.is_empty() {
+        table("Others beside a read that waits", &blocking(run));
+    }
+    if !run.curves.is_empty() {
+        table("How cost grows", &growth::exponents(&run.curves));
+    }
+    for curve in &run.curves {
+        table(&curve.series.title(), &growth::sizes(curve));
+    }
+    if !run.counts.is_empty() {
+        table(
+            "System calls and instructions of a request",
+            &counts(&run.counts),
+        );
+    }
+    table("Versions", &super::versions(run));
     format!(
         "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n<meta name=viewport content='width=device-width'>\n\
-         <title>Proxies before Redis, side by side</title>\n<style>\n{STYLE}</style>\n<main>\n{body}</main>\n</html>\n"
+         <title>Proxies before Redis, side by side</title>\n<style>\n{PICTURE_STYLE}{STYLE}</style>\n<main>\n{body}</main>\n</html>\n"
     )
+}
+
+/// All pictures of the page as one; none, if there are none.
+#[must_use]
+pub fn pictures(run: &Run) -> Option<String> {
+    let sections = sections(run);
+    (!sections.is_empty()).then(|| super::picture::all(&sections, PICTURE_STYLE))
+}
+
+/// Pictures, under their headings.
+fn sections(run: &Run) -> Vec<(String, Vec<Picture>)> {
+    let cases = run.cases.iter().map(|measured| {
+        let strips = pictures_of(measured).into_iter();
+        let charts = strips.map(|(title, strips, digits)| strip_chart(&title, &strips, digits));
+        (measured.case.title(), charts.collect())
+    });
+    let memory = MEMORY.iter().map(|(title, figure, digits)| {
+        let strips = run.memory.iter();
+        let strips: Vec<Strip> = strips
+            .map(|(&contender, rounds)| (contender, rounds.iter().map(figure).collect()))
+            .collect();
+        strip_chart(title, &strips, *digits)
+    });
+    let memory = (!run.memory.is_empty()).then(|| ("Memory".to_owned(), memory.collect()));
+    let curves = run.curves.iter();
+    let curves = curves.map(|curve| (curve.series.title(), plot::pictures(curve)));
+    cases.chain(memory).chain(curves).collect()
 }
 
 type Strip = (Contender, Vec<f64>);
@@ -71,7 +105,7 @@ const MEMORY: [(&str, MemoryFigure, usize); 2] = [
     ),
 ];
 
-fn pictures(measured: &Measured) -> Vec<(String, Vec<Strip>, usize)> {
+fn pictures_of(measured: &Measured) -> Vec<(String, Vec<Strip>, usize)> {
     let unit = measured.case.workload.unit();
     let of = |figure: &dyn Fn(&crate::measured::Sample) -> f64, direct: bool| -> Vec<Strip> {
         let samples = measured.samples.iter();
@@ -112,38 +146,32 @@ fn pictures(measured: &Measured) -> Vec<(String, Vec<Strip>, usize)> {
     pictures
 }
 
-fn strip_chart(title: &str, strips: &[Strip], digits: usize) -> String {
+fn strip_chart(title: &str, strips: &[Strip], digits: usize) -> Picture {
     let most = strips
         .iter()
         .flat_map(|(_, figures)| figures)
         .fold(f64::MIN_POSITIVE, |most, &figure| most.max(figure));
     let x = |figure: f64| NAME_WIDTH + figure.max(0.0) / most * PLOT_WIDTH;
-    let width = NAME_WIDTH + PLOT_WIDTH + FIGURE_WIDTH;
-    let height = ROW * strips.len() as f64;
-    let mut out = format!(
-        "<figure>\n<figcaption>{}</figcaption>\n<svg viewBox='0 0 {width} {height}' role=img aria-label='{}'>\n",
-        escape(title),
-        escape(title)
-    );
+    let mut out = String::new();
     for (row, (contender, figures)) in strips.iter().enumerate() {
         let middle = ROW * (row as f64 + 0.5);
         let class = if contender.is_ours() { "ours" } else { "peer" };
         let _ = writeln!(
             out,
-            "<g class={class}><text x='{}' y='{}' text-anchor=end>{}</text><line x1='{NAME_WIDTH}' x2='{}' y1='{middle}' y2='{middle}'/>",
+            "<g class='{class}'><text x='{}' y='{}' text-anchor='end'>{}</text><line x1='{NAME_WIDTH}' x2='{}' y1='{middle}' y2='{middle}'/>",
             NAME_WIDTH - 10.0,
             middle + 4.0,
             escape(contender.name()),
             NAME_WIDTH + PLOT_WIDTH
         );
         for &figure in figures {
-            let _ = write!(out, "<circle cx='{:.1}' cy='{middle}' r=3 />", x(figure));
+            let _ = write!(out, "<circle cx='{:.1}' cy='{middle}' r='3'/>", x(figure));
         }
         if let Some(spread) = Spread::of(figures.iter().copied()) {
             let at = x(spread.median);
             let _ = write!(
                 out,
-                "<rect x='{:.1}' y='{:.1}' width=3 height=14 /><text x='{}' y='{}'>{}</text>",
+                "<rect x='{:.1}' y='{:.1}' width='3' height='14'/><text x='{}' y='{}'>{}</text>",
                 at - 1.5,
                 middle - 7.0,
                 NAME_WIDTH + PLOT_WIDTH + 10.0,
@@ -153,12 +181,12 @@ fn strip_chart(title: &str, strips: &[Strip], digits: usize) -> String {
         }
         out.push_str("</g>\n");
     }
-    let _ = writeln!(
-        out,
-        "</svg>\n<small>from 0 to {}</small>\n</figure>",
-        number(most, digits)
-    );
-    out
+    Picture {
+        title: format!("{title}; from 0 to {}", number(most, digits)),
+        width: NAME_WIDTH + PLOT_WIDTH + FIGURE_WIDTH,
+        height: ROW * strips.len() as f64,
+        body: out,
+    }
 }
 
 /// Of a table in Markdown.
@@ -168,7 +196,7 @@ fn html_table(markdown: &str) -> String {
         let cell = if n == 0 { "th" } else { "td" };
         out.push_str("<tr>");
         for text in line.trim_matches('|').split(" | ") {
-            let text = escape(text.trim()).replace("**missed**", "<b>missed</b>");
+            let text = bold(&escape(text.trim()));
             let _ = write!(out, "<{cell}>{text}</{cell}>");
         }
         out.push_str("</tr>\n");
@@ -176,10 +204,18 @@ fn html_table(markdown: &str) -> String {
     out + "</table>"
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('\'', "&#39;")
+/// `**so**` as HTML has it.
+fn bold(text: &str) -> String {
+    let mut out = String::new();
+    for (n, part) in text.split("**").enumerate() {
+        out.push_str(match n {
+            0 => "",
+            n if n % 2 == 1 => "<b>",
+            _ => "</b>",
+        });
+        out.push_str(part);
+    }
+    out
 }
 
 #[cfg(test)]
@@ -193,5 +229,6 @@ mod tests {
         assert!(page.contains("2 x &lt;fast>"), "{page}");
         assert!(!page.contains("src=") && !page.contains("href="));
         assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+        assert_eq!(bold("a **b** c"), "a <b>b</b> c");
     }
 }

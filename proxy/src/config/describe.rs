@@ -34,7 +34,9 @@ impl Config {
             "sample": overrides(&rules.sample, |ratio| json!(ratio)),
             "limits": {
                 "max_message_bytes": show_size(limits.max_message_bytes),
+                "max_held_bytes": show_size(limits.max_held_bytes),
                 "max_pending_replies": limits.max_pending_replies,
+                "max_pending_bytes": show_size(limits.max_pending_bytes),
                 "max_deliveries": limits.max_deliveries,
                 "max_metric_names": limits.max_metric_names,
                 "max_recent_spans": limits.max_recent_spans,

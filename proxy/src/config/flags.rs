@@ -26,7 +26,7 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "ADDR")]
     pub admin: Option<String>,
     /// Data threads [default: 1]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", allow_hyphen_values = true)]
     pub workers: Option<String>,
     /// Value of tars.region on every span
     #[arg(long, global = true, value_name = "NAME")]
@@ -41,10 +41,10 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "HOW")]
     pub relation: Option<String>,
     /// When a delivery that nobody acknowledged is given up [default: 5m]
-    #[arg(long, global = true, value_name = "TIME")]
+    #[arg(long, global = true, value_name = "TIME", allow_hyphen_values = true)]
     pub process_timeout: Option<String>,
     /// How long connections may take to finish when the proxy stops [default: 30s]
-    #[arg(long, global = true, value_name = "TIME")]
+    #[arg(long, global = true, value_name = "TIME", allow_hyphen_values = true)]
     pub drain_timeout: Option<String>,
     /// What readers of matching streams get: keep, propagate or strip (repeatable) [default: keep]
     #[arg(long, global = true, value_name = "PATTERN=MODE")]
@@ -62,7 +62,7 @@ pub struct Flags {
         default_missing_value = "true"
     )]
     pub no_trace: Option<String>,
-    /// off, error, warn, info, debug or trace, or by module: warn,tars_proxy=debug [default: info]
+    /// off, error, warn, info, debug or trace, or by module: info,tars_proxy=debug [default: info]
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log_level: Option<String>,
     /// text or json [default: text]
@@ -90,28 +90,82 @@ pub struct Flags {
     #[arg(long, global = true, value_name = "FILE", help_heading = "TLS")]
     pub tls_client_ca: Option<String>,
     /// Larger commands and entries pass unread [default: 1MiB]
-    #[arg(long, global = true, value_name = "SIZE", help_heading = "Limits")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SIZE",
+        allow_hyphen_values = true,
+        help_heading = "Limits"
+    )]
     pub max_message_bytes: Option<String>,
+    /// Bytes of messages that are held, over all connections [default: 128 × max_message_bytes]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SIZE",
+        allow_hyphen_values = true,
+        help_heading = "Limits"
+    )]
+    pub max_held_bytes: Option<String>,
     /// Commands of one connection that wait for a reply [default: 65536]
-    #[arg(long, global = true, value_name = "N", help_heading = "Limits")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        allow_hyphen_values = true,
+        help_heading = "Limits"
+    )]
     pub max_pending_replies: Option<String>,
+    /// Bytes of commands that wait for a reply, over all connections [default: 1KiB × max_pending_replies]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SIZE",
+        allow_hyphen_values = true,
+        help_heading = "Limits"
+    )]
+    pub max_pending_bytes: Option<String>,
     /// Messages delivered and not yet acknowledged [default: 65536]
-    #[arg(long, global = true, value_name = "N", help_heading = "Limits")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        allow_hyphen_values = true,
+        help_heading = "Limits"
+    )]
     pub max_deliveries: Option<String>,
     /// Stream and group names with metrics of their own [default: 256]
-    #[arg(long, global = true, value_name = "N", help_heading = "Limits")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        allow_hyphen_values = true,
+        help_heading = "Limits"
+    )]
     pub max_metric_names: Option<String>,
     /// Spans kept for the page of recent traces [default: 10000]
-    #[arg(long, global = true, value_name = "N", help_heading = "Limits")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        allow_hyphen_values = true,
+        help_heading = "Limits"
+    )]
     pub max_recent_spans: Option<String>,
     /// Client connections, over all listeners [default: 10000]
-    #[arg(long, global = true, value_name = "N", help_heading = "Limits")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        allow_hyphen_values = true,
+        help_heading = "Limits"
+    )]
     pub max_connections: Option<String>,
 }
 
 impl Flags {
     /// Each setting that has one value.
-    fn single(&self) -> [(&'static str, &Option<String>); 26] {
+    fn single(&self) -> [(&'static str, &Option<String>); 28] {
         [
             ("listen", &self.listen),
             ("upstream", &self.upstream),
@@ -134,7 +188,9 @@ impl Flags {
             ("log_level", &self.log_level),
             ("log_format", &self.log_format),
             ("max_message_bytes", &self.max_message_bytes),
+            ("max_held_bytes", &self.max_held_bytes),
             ("max_pending_replies", &self.max_pending_replies),
+            ("max_pending_bytes", &self.max_pending_bytes),
             ("max_deliveries", &self.max_deliveries),
             ("max_metric_names", &self.max_metric_names),
             ("max_recent_spans", &self.max_recent_spans),

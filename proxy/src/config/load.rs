@@ -171,16 +171,28 @@ impl Loader {
             self.setting(key, |text| value::count(text, least..=MAX_COUNT))
                 .unwrap_or(default)
         };
-        Limits {
-            max_pending_replies: count("max_pending_replies", 1, default.max_pending_replies),
+        let max_pending_replies = count("max_pending_replies", 1, default.max_pending_replies);
+        let limits = Limits {
+            max_pending_replies,
             max_deliveries: count("max_deliveries", 1, default.max_deliveries),
             max_connections: count("max_connections", 1, default.max_connections),
             // None at all is a choice here: everything is `other`, and no page of recent traces.
             max_metric_names: count("max_metric_names", 0, default.max_metric_names),
             max_recent_spans: count("max_recent_spans", 0, default.max_recent_spans),
-            max_message_bytes: self
-                .setting("max_message_bytes", value::size)
-                .unwrap_or(default.max_message_bytes),
+            ..default
+        };
+        let max_message_bytes = self
+            .setting("max_message_bytes", value::size)
+            .unwrap_or(default.max_message_bytes);
+        let mut total = |key, default| self.setting(key, value::total_size).unwrap_or(default);
+        Limits {
+            max_message_bytes,
+            max_held_bytes: total("max_held_bytes", Limits::held_bytes(max_message_bytes)),
+            max_pending_bytes: total(
+                "max_pending_bytes",
+                Limits::pending_bytes(max_pending_replies),
+            ),
+            ..limits
         }
     }
 }

@@ -31,7 +31,9 @@ pub(super) const LISTENER: &[&str] = &[
 /// Keys of `[limits]`.
 pub(super) const LIMITS: &[&str] = &[
     "max_message_bytes",
+    "max_held_bytes",
     "max_pending_replies",
+    "max_pending_bytes",
     "max_deliveries",
     "max_metric_names",
     "max_recent_spans",

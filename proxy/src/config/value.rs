@@ -15,6 +15,9 @@ const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Redis takes no larger value (`proto-max-bulk-len`).
 const MAX_SIZE: usize = 512 << 20;
 
+/// More memory than there is: a slip.
+const MAX_TOTAL: usize = 1 << 40;
+
 /// Of a value that is refused, as much is repeated.
 const MAX_SHOWN: usize = 60;
 
@@ -82,7 +85,11 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
         ))
     };
     let Some((number, unit)) = number_and_unit(text) else {
-        return refused("is no whole number with a unit");
+        return refused(if text.starts_with('-') {
+            "is negative, and no duration is"
+        } else {
+            "is no whole number with a unit"
+        });
     };
     let Some((_, factor)) = DURATION_UNITS.iter().find(|(name, _)| *name == unit) else {
         return refused(if unit.is_empty() {
@@ -108,8 +115,21 @@ pub(super) fn show_duration(duration: Duration) -> String {
     }
 }
 
-/// `1MiB`, `64KiB`, or bytes: `65536`; more than zero.
+/// The size of one message: `1MiB`, `64KiB`, or bytes: `65536`; more than zero.
 pub(super) fn size(text: &str) -> Parsed<usize> {
+    bytes(
+        text,
+        MAX_SIZE,
+        "is more than 512MiB, the largest value Redis takes",
+    )
+}
+
+/// A size of what many share, written as [`size`].
+pub(super) fn total_size(text: &str) -> Parsed<usize> {
+    bytes(text, MAX_TOTAL, "is more than 1024GiB")
+}
+
+fn bytes(text: &str, max: usize, too_many: &str) -> Parsed<usize> {
     let refused = |why: &str| {
         Err(format!(
             "{} {why}; write a size as 65536, 64KiB or 1MiB",
@@ -132,8 +152,8 @@ pub(super) fn size(text: &str) -> Parsed<usize> {
         .and_then(|n| n.checked_mul(factor))
     {
         Some(0) => refused("is no size at all"),
-        Some(bytes) if bytes <= MAX_SIZE => Ok(bytes),
-        _ => refused("is more than 512MiB, the largest value Redis takes"),
+        Some(bytes) if bytes <= max => Ok(bytes),
+        _ => refused(too_many),
     }
 }
 
@@ -226,7 +246,7 @@ pub(super) fn server_name(text: &str) -> Parsed<std::sync::Arc<str>> {
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// A level, or levels by module: `info`, `warn,tars_proxy=debug`.
+/// A level, or levels by module: `info`, `info,tars_proxy=debug`.
 pub(super) fn log_level(text: &str) -> Parsed<String> {
     let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
     let is_target = |word: &str| {
@@ -245,7 +265,7 @@ pub(super) fn log_level(text: &str) -> Parsed<String> {
         if !good {
             let levels = list(LEVELS, "or");
             return Err(format!(
-                "{} is no log level; write {levels}, or levels by module such as warn,tars_proxy=debug",
+                "{} is no log level; write {levels}, or levels by module such as info,tars_proxy=debug",
                 shown(directive)
             ));
         }

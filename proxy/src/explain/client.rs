@@ -10,11 +10,14 @@ use redis_protocol::resp2::encode::encode;
 use redis_protocol::resp2::types::{OwnedFrame, Resp2Frame as _};
 
 use crate::config::Address;
-use crate::tls::{Connector, FileError};
+use crate::tls::{self, Connector, FileError};
 
 /// Somebody waits in front of the terminal.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// For the question whether it is TLS that is missing, or there against expectation.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The reply is held in memory: a hundred entries of half a megabyte.
 const MAX_REPLY: usize = 64 << 20;
@@ -31,9 +34,12 @@ pub(super) enum Error {
     /// Nobody there.
     #[error("no connection ({0}); start Redis, or name another server with --upstream")]
     Connect(io::Error),
-    /// The handshake failed.
+    /// The handshake failed, or what follows it: a server may say only then what it has against our certificate.
     #[error("no TLS connection: {0}")]
     Tls(io::Error),
+    /// TLS on one side only.
+    #[error("{0}")]
+    Scheme(&'static str),
     /// TLS cannot be set up.
     #[error(transparent)]
     File(#[from] FileError),
@@ -63,15 +69,19 @@ impl From<io::Error> for Error {
     }
 }
 
-pub(super) struct Client {
+pub(super) struct Client<'a> {
+    address: &'a Address,
+    tls: Option<&'a Connector>,
     stream: Box<dyn ReadWrite>,
+    /// Whether the server has answered anything.
+    heard: bool,
 }
 
 trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 
-impl Client {
-    pub(super) fn connect(address: &Address, tls: Option<&Connector>) -> Result<Self, Error> {
+impl<'a> Client<'a> {
+    pub(super) fn connect(address: &'a Address, tls: Option<&'a Connector>) -> Result<Self, Error> {
         let stream: Box<dyn ReadWrite> = match address {
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path).map_err(Error::Connect)?;
@@ -88,14 +98,21 @@ impl Client {
                     Some(tls) => {
                         // Nothing is heard from a server without TLS: see the time-out of its answer.
                         stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
-                        let stream = tls.connect_blocking(stream).map_err(Error::Tls)?;
+                        let stream = tls
+                            .connect_blocking(stream)
+                            .map_err(|error| no_handshake(error, host, *port))?;
                         stream.sock.set_read_timeout(Some(REPLY_TIMEOUT))?;
                         Box::new(stream)
                     }
                 }
             }
         };
-        Ok(Self { stream })
+        Ok(Self {
+            address,
+            tls,
+            stream,
+            heard: false,
+        })
     }
 
     /// The latest entries of a stream, the newest first.
@@ -119,6 +136,29 @@ impl Client {
 
     /// Sends a command and reads its reply.
     pub(super) fn call(&mut self, args: &[&[u8]]) -> Result<OwnedFrame, Error> {
+        let answer = self.exchange(args).map_err(|error| self.explain(error));
+        self.heard = true;
+        answer
+    }
+
+    /// What the first answer, or that there is none, says of TLS.
+    fn explain(&self, error: Error) -> Error {
+        match (error, self.tls, self.address) {
+            // What the kernel says has nothing behind it.
+            (Error::Lost(error), Some(tls), _) if error.get_ref().is_some() => {
+                Error::Tls(tls.explain(error))
+            }
+            // It closes on what is no handshake, some after an alert.
+            (Error::Lost(_) | Error::Unexpected(_), None, Address::Tcp { host, port })
+                if !self.heard && tls::is_record(&answer(host, *port, &tls::client_hello())) =>
+            {
+                Error::Scheme(tls::ASKED_WITHOUT_TLS)
+            }
+            (error, ..) => error,
+        }
+    }
+
+    fn exchange(&mut self, args: &[&[u8]]) -> Result<OwnedFrame, Error> {
         let name =
             || String::from_utf8_lossy(args.first().copied().unwrap_or_default()).into_owned();
         let frame = OwnedFrame::Array(
@@ -151,6 +191,39 @@ impl Client {
         }
     }
 }
+
+/// Why there was no handshake.
+fn no_handshake(error: io::Error, host: &str, port: u16) -> Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            if matches!(answer(host, port, PING).first(), Some(b'+' | b'-')) {
+                return Error::Scheme(tls::ASKED_WITH_TLS);
+            }
+            let text = format!(
+                "no answer to the handshake within {}s; is there a server that speaks TLS?",
+                CONNECT_TIMEOUT.as_secs()
+            );
+            Error::Tls(io::Error::new(error.kind(), text))
+        }
+        _ => Error::Tls(error),
+    }
+}
+
+/// What a connection of its own, without TLS, is answered; nothing if it is not.
+fn answer(host: &str, port: u16, question: &[u8]) -> Vec<u8> {
+    let asked = || {
+        let mut stream = connect_tcp(host, port)?;
+        stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
+        stream.write_all(question)?;
+        let mut answer = vec![0; 64];
+        let read = stream.read(&mut answer)?;
+        answer.truncate(read);
+        Ok::<_, io::Error>(answer)
+    };
+    asked().unwrap_or_default()
+}
+
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);

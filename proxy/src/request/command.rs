@@ -76,6 +76,10 @@ impl Kind {
         // Without the bit that tells the cases apart, a byte equals a capital letter only if it is that letter.
         let differ = |(byte, letter): (&u8, &u8)| (byte ^ letter) & !0x20;
         let is = |word: &[u8]| {
+            if let (Ok(name), Ok(word)) = (<[u8; 4]>::try_from(name), <[u8; 4]>::try_from(word)) {
+                let differ = u32::from_ne_bytes(name) ^ u32::from_ne_bytes(word);
+                return differ & !0x2020_2020 == 0;
+            }
             name.iter()
                 .zip(word)
                 .map(differ)

@@ -12,6 +12,7 @@ use crate::inflight::{FIXED_BYTES, Op, Send};
 use crate::streams::{Start, Stream};
 use crate::trace::context::{SpanContext, TraceState};
 use crate::trace::span::{Operation, Outcome, Span};
+use crate::worker::Count;
 
 impl Requests {
     /// XADD as an array: gets a context unless it has one.
@@ -58,10 +59,10 @@ impl Requests {
         let carried = Carried::read(xadd::fields(buf, args, xadd));
         let counters = &cx.worker.counters;
         if carried.source == Source::Field {
-            counters.found_field.inc();
+            counters.inc(Count::FoundField);
             self.send(
                 Operation::SendClient,
-                &stream,
+                stream,
                 carried.context.as_ref(),
                 carried.state,
                 false,
@@ -76,8 +77,8 @@ impl Requests {
             return;
         }
         if let Some(context) = carried.context {
-            counters.injected_envelope.inc();
-            counters.found_envelope.inc();
+            counters.inc(Count::InjectedEnvelope);
+            counters.inc(Count::FoundEnvelope);
             inject(
                 args,
                 header_end,
@@ -91,7 +92,7 @@ impl Requests {
             );
             self.send(
                 Operation::SendClient,
-                &stream,
+                stream,
                 Some(&context),
                 carried.state,
                 false,
@@ -100,20 +101,19 @@ impl Requests {
             return;
         }
         match carried.source {
-            Source::Invalid => counters.injected_replaced.inc(),
-            _ => counters.injected_new.inc(),
+            Source::Invalid => counters.inc(Count::InjectedReplaced),
+            _ => counters.inc(Count::InjectedNew),
         }
-        let (parent, state) = infer(cx).unzip();
-        let inferred = parent.is_some();
-        let state = state.unwrap_or_default();
-        let start = stream.start(parent.as_ref());
-        // A trace that `force` began anew takes nothing along from the one it left; and the check above knew of no state.
-        let arguments = args.len() + xadd::added_arguments(&carried, &state) as usize;
-        let fits = arguments <= MAX_UNAUTHENTICATED_ARGUMENTS || cx.may_be_long();
-        let state = if start.parent.is_some() && fits {
-            state
-        } else {
-            TraceState::default()
+        let inferred = infer(cx);
+        let start = stream.start(inferred.as_ref().map(|(parent, _)| parent));
+        let state = match inferred {
+            // A trace that `force` began anew takes nothing along from the one it left; and the check above knew of no state.
+            Some((_, state)) if start.parent.is_some() => {
+                let arguments = args.len() + xadd::added_arguments(&carried, &state) as usize;
+                let fits = arguments <= MAX_UNAUTHENTICATED_ARGUMENTS || cx.may_be_long();
+                if fits { state } else { TraceState::default() }
+            }
+            _ => TraceState::default(),
         };
         inject(
             args,
@@ -126,7 +126,7 @@ impl Requests {
             chunk,
             cx,
         );
-        self.expect_send(Operation::Send, &stream, start, state, inferred, cx);
+        self.expect_send(Operation::Send, stream, start, state, true, cx);
     }
 
     /// XADD that passes unchanged: if it carries a context of its own, there is still a span.
@@ -159,7 +159,7 @@ impl Requests {
                 .inc();
             self.send(
                 Operation::SendClient,
-                &stream,
+                stream,
                 Some(&context),
                 carried.state,
                 false,
@@ -181,7 +181,7 @@ impl Requests {
     fn send(
         &mut self,
         operation: Operation,
-        stream: &Arc<Stream>,
+        stream: Arc<Stream>,
         parent: Option<&SpanContext>,
         state: TraceState,
         inferred: bool,
@@ -191,19 +191,34 @@ impl Requests {
         self.expect_send(operation, stream, start, state, inferred, cx);
     }
 
+    /// The reply will complete a span, or be counted. A parent, if there is one, was `inferred` or the message's own.
+    #[inline]
     fn expect_send(
         &mut self,
         operation: Operation,
-        stream: &Arc<Stream>,
+        stream: Arc<Stream>,
         start: Start,
         trace_state: TraceState,
         inferred: bool,
         cx: &mut Context,
     ) {
         if !start.context.flags.sampled() {
-            self.expect(Op::Count(stream.clone()), cx);
+            self.expect(Op::Count(stream), cx);
             return;
         }
+        self.expect_span(operation, stream, start, trace_state, inferred, cx);
+    }
+
+    #[inline(never)]
+    fn expect_span(
+        &mut self,
+        operation: Operation,
+        stream: Arc<Stream>,
+        start: Start,
+        trace_state: TraceState,
+        inferred: bool,
+        cx: &mut Context,
+    ) {
         // A trace that `force` began anew takes nothing along from the one it left.
         let follows = start.parent.is_some();
         let span = Span {
@@ -223,23 +238,18 @@ impl Requests {
             delivery_count: None,
             batch: None,
             inferred: inferred && follows,
-            start: cx.now,
-            end: cx.now,
+            start: cx.now.get(),
+            end: cx.now.get(),
             outcome: Outcome::Unknown,
             links: start.links,
         };
-        self.expect(
-            Op::Send(Box::new(Send {
-                span,
-                stream: stream.clone(),
-            })),
-            cx,
-        );
+        self.expect(Op::Send(Box::new(Send { span, stream })), cx);
     }
 }
 
 /// Splices a context into the command at `at` of the chunk.
 #[allow(clippy::too_many_arguments)]
+#[inline(always)]
 fn inject(
     args: &[Span32],
     header_end: usize,
@@ -251,42 +261,56 @@ fn inject(
     chunk: &mut Chunk<'_>,
     cx: &Context,
 ) {
+    let mut added = 0usize;
+    let more = xadd::added_arguments(carried, state);
+    match xadd::one_digit(args, header_end, more) {
+        // Nearly always the header stays as long as it is.
+        Some(digit) => chunk.patch(at + 1, &[digit]),
+        None => {
+            if let Some(header) = xadd::header(args, more) {
+                added += header.bytes().len().saturating_sub(header_end);
+                chunk.splice(at..at + header_end, header.bytes());
+            }
+        }
+    }
     let (work, mut splice) = chunk.split();
     let buf = work.get(at..).unwrap_or_default();
-    let mut added = 0usize;
-    xadd::rewrite(
-        buf,
-        args,
-        header_end,
-        xadd,
-        carried,
-        context,
-        state,
-        |range, with| {
-            added += with.len().saturating_sub(range.len());
-            splice(range.start + at..range.end + at, with);
-        },
-    );
-    cx.worker.shared.metrics.injected_bytes.inc_by(added as u64);
+    xadd::rewrite_fields(buf, args, xadd, carried, context, state, |range, with| {
+        added += with.len().saturating_sub(range.len());
+        splice(range.start + at..range.end + at, with);
+    });
+    cx.worker.counters.add(Count::InjectedBytes, added as u64);
 }
 
 /// The message that an XADD without a context may belong to, if the listener's rule says so. What the rule would find is
 /// counted in any case.
+#[inline]
 fn infer(cx: &Context) -> Option<(SpanContext, TraceState)> {
+    if cx.inference.is_idle() && cx.listener.inference.is_idle() {
+        let counters = &cx.worker.counters;
+        counters.inc(Count::ConnectionNone);
+        counters.inc(Count::ProcessNone);
+        return None;
+    }
+    find_parent(cx)
+}
+
+#[inline(never)]
+fn find_parent(cx: &Context) -> Option<(SpanContext, TraceState)> {
     let shared = &cx.worker.shared;
     let by_connection = cx.inference.find(&shared.deliveries);
     let by_process = cx.listener.inference.find(&shared.deliveries);
-    for (found, counters) in [&by_connection, &by_process]
-        .into_iter()
-        .zip(&cx.worker.counters.inferences)
-    {
-        let [one, none, several] = counters;
-        match found {
-            Found::One(..) => one.inc(),
-            Found::None => none.inc(),
-            Found::Several => several.inc(),
-        }
-    }
+    let counters = &cx.worker.counters;
+    counters.inc(match by_connection {
+        Found::One(..) => Count::ConnectionOne,
+        Found::None => Count::ConnectionNone,
+        Found::Several => Count::ConnectionSeveral,
+    });
+    counters.inc(match by_process {
+        Found::One(..) => Count::ProcessOne,
+        Found::None => Count::ProcessNone,
+        Found::Several => Count::ProcessSeveral,
+    });
     let found = match cx.listener.infer_parent {
         InferParent::Off => return None,
         InferParent::Connection => by_connection,

@@ -88,20 +88,30 @@ impl Cursor {
             let Some(rest) = buf.get(self.pos..).filter(|rest| !rest.is_empty()) else {
                 return Ok(false);
             };
-            let Some((length, line)) = number_line(rest, b'$')? else {
-                return Ok(false);
+            let (length, line) = match short_line(rest, b'$') {
+                Some(short) => short,
+                None => match any_number_line(rest, b'$')? {
+                    Some((length, line)) => (bulk_length(length)?, line),
+                    None => return Ok(false),
+                },
             };
-            let length = usize::try_from(length).map_err(|_| Foreign)?;
             let start = self.pos + line;
-            let end = start.checked_add(length).ok_or(Foreign)?;
+            let end = start + length;
             // The two bytes after a bulk are skipped, not checked: so do the servers.
-            self.pos = end.checked_add(2).ok_or(Foreign)?;
+            self.pos = end + 2;
             self.left -= 1;
             if let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(end)) {
                 each(Span32 { start, end });
             }
         }
         Ok(self.pos <= buf.len())
+    }
+
+    /// Steps over an argument that is known to be the next.
+    #[inline]
+    pub fn step(&mut self, arg: Span32) {
+        self.pos = arg.end as usize + 2;
+        self.left -= 1;
     }
 
     /// Moves the positions after `consumed` bytes went away at the front.
@@ -195,6 +205,14 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
 }
 
+/// The length of a bulk string, small enough to be added to where it begins.
+fn bulk_length(length: i64) -> Result<usize, Foreign> {
+    usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= usize::MAX / 2)
+        .ok_or(Foreign)
+}
+
 /// Reads `<marker><number>\r\n`: the number and the length of the line; none while the line is incomplete.
 ///
 /// # Errors
@@ -203,19 +221,25 @@ fn is_space(byte: u8) -> bool {
 #[inline(always)]
 pub(crate) fn number_line(buf: &[u8], marker: u8) -> Result<Option<(i64, usize)>, Foreign> {
     // Nearly all numbers have one digit or two, and a line is read for every argument of every command.
-    match *buf {
-        [first, one @ b'0'..=b'9', b'\r', b'\n', ..] if first == marker => {
-            Ok(Some((i64::from(one - b'0'), 4)))
-        }
-        [
-            first,
-            ten @ b'1'..=b'9',
-            one @ b'0'..=b'9',
-            b'\r',
-            b'\n',
-            ..,
-        ] if first == marker => Ok(Some((i64::from((ten - b'0') * 10 + (one - b'0')), 5))),
-        _ => any_number_line(buf, marker),
+    match short_line(buf, marker) {
+        Some((number, line)) => Ok(Some((number as i64, line))),
+        None => any_number_line(buf, marker),
+    }
+}
+
+/// The same for a number of one digit or two, and none for all else.
+#[inline(always)]
+pub(crate) fn short_line(buf: &[u8], marker: u8) -> Option<(usize, usize)> {
+    let [first, ten, one, cr, lf] = *buf.first_chunk::<5>()?;
+    let (ten, one) = (ten.wrapping_sub(b'0'), one.wrapping_sub(b'0'));
+    if first != marker || ten >= 10 {
+        None
+    } else if one == b'\r'.wrapping_sub(b'0') && cr == b'\n' {
+        Some((ten.into(), 4))
+    } else if ten > 0 && one < 10 && cr == b'\r' && lf == b'\n' {
+        Some(((ten * 10 + one).into(), 5))
+    } else {
+        None
     }
 }
 

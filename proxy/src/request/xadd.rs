@@ -111,21 +111,40 @@ impl Carried {
         self.has_tracestate
     }
 
+    /// Of a message without a context.
+    const NONE: Self = Self {
+        context: None,
+        state: TraceState::NONE,
+        source: Source::None,
+        has_traceparent: false,
+        has_tracestate: false,
+    };
+
     /// Looks for a context among the `(name, value)` pairs of a message.
+    #[inline]
     pub fn read<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone) -> Self {
+        // Nearly all names differ in their lengths.
+        let may_mean = |name: &[u8]| matches!(name.len(), 10 | 11 | 14);
+        if fields.clone().any(|(name, _)| may_mean(name)) {
+            Self::find(fields)
+        } else {
+            Self::NONE
+        }
+    }
+
+    fn find<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone) -> Self {
         let mut traceparents = 0u32;
         let mut flat = None;
         let mut has_tracestate = false;
         let mut envelope = None;
         for (name, value) in fields.clone() {
-            // Lengths first: nearly all names differ there.
-            match name.len() {
-                11 if name == TRACEPARENT => {
+            match name {
+                TRACEPARENT => {
                     traceparents += 1;
                     flat = context::parse_traceparent(value);
                 }
-                10 if name == TRACESTATE => has_tracestate = true,
-                14 if name == ENVELOPE => envelope = Some(value),
+                TRACESTATE => has_tracestate = true,
+                ENVELOPE => envelope = Some(value),
                 _ => {}
             }
         }
@@ -230,18 +249,41 @@ pub fn rewrite(
     state: &TraceState,
     mut splice: impl FnMut(Range<usize>, &[u8]),
 ) {
-    let end = args.last().map_or(0, |last| last.end as usize + 2);
-    let traceparent = context.traceparent();
-    let added = added_arguments(carried, state);
-    if added > 0 {
-        let argc = u32::try_from(args.len())
-            .unwrap_or(u32::MAX)
-            .saturating_add(added);
-        let header = Short::line(b'*', argc as usize);
+    if let Some(header) = header(args, added_arguments(carried, state)) {
         splice(0..header_end, header.bytes());
     }
+    rewrite_fields(buf, args, xadd, carried, context, state, splice);
+}
+
+/// The first line of a command that gets so many arguments more.
+#[inline]
+pub(crate) fn header(args: &[Span32], added: u32) -> Option<Short> {
+    (added > 0).then(|| Short::line(b'*', args.len().saturating_add(added as usize)))
+}
+
+/// What the number in the first line becomes, if it has one digit and keeps it.
+#[inline]
+pub(crate) fn one_digit(args: &[Span32], header_end: usize, added: u32) -> Option<u8> {
+    const HEADER: usize = b"*1\r\n".len();
+    let argc = u8::try_from(args.len() + added as usize).ok()?;
+    (header_end == HEADER && argc < 10).then_some(b'0' + argc)
+}
+
+/// [`rewrite`] without the first line.
+#[inline(always)]
+pub(crate) fn rewrite_fields(
+    buf: &[u8],
+    args: &[Span32],
+    xadd: Xadd,
+    carried: &Carried,
+    context: &SpanContext,
+    state: &TraceState,
+    mut splice: impl FnMut(Range<usize>, &[u8]),
+) {
+    let end = args.last().map_or(0, |last| last.end as usize + 2);
     let mut state_text = state.as_str().as_bytes();
     if carried.has_traceparent || carried.has_tracestate {
+        let traceparent = context.traceparent();
         let pairs = args.get(xadd.fields..).unwrap_or_default();
         for pair in pairs.chunks_exact(2) {
             let [name, value] = pair else { continue };
@@ -254,9 +296,13 @@ pub fn rewrite(
         }
     }
     if !carried.has_traceparent {
-        let mut field = [0u8; APPENDED_LEN];
-        field.copy_from_slice(APPENDED);
-        field[APPENDED_AT..APPENDED_AT + TRACEPARENT_LEN].copy_from_slice(&traceparent);
+        let mut field = *APPENDED;
+        if let Some(value) = field
+            .get_mut(APPENDED_AT..)
+            .and_then(<[u8]>::first_chunk_mut)
+        {
+            context.write_traceparent(value);
+        }
         splice(end..end, &field);
     }
     if !carried.has_tracestate && !state_text.is_empty() {

@@ -5,8 +5,9 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::Replies;
 use super::entries::{Entry, Fields};
-use super::{Replies, group_label, in_history};
+use super::walking::{group_label, in_history};
 use crate::chunk::Chunk;
 use crate::config::{Deliver as DeliverRule, Relation};
 use crate::deliveries::{Attempt, GroupKey};
@@ -17,6 +18,7 @@ use crate::request::xadd::{Carried, Short, Source, TRACEPARENT, TRACESTATE};
 use crate::streams::Stream;
 use crate::trace::context::{SpanContext, TRACEPARENT_LEN};
 use crate::trace::span::{Link, LinkKind, Operation, Outcome, Span};
+use crate::worker::Count;
 
 /// Links of one `receive` span of a whole batch: OpenTelemetry SDKs keep 128 by default.
 const MAX_BATCH_LINKS: usize = 128;
@@ -46,13 +48,12 @@ impl Replies {
         deliver.messages += 1;
         let carried = Carried::read(fields.pairs(buf));
         if !matches!(deliver.reader, Reader::Range) {
-            let [field, envelope, invalid, none] = &cx.worker.counters.extracted;
-            match carried.source {
-                Source::Field => field.inc(),
-                Source::Envelope => envelope.inc(),
-                Source::Invalid => invalid.inc(),
-                Source::None => none.inc(),
-            }
+            cx.worker.counters.inc(match carried.source {
+                Source::Field => Count::ExtractedField,
+                Source::Envelope => Count::ExtractedEnvelope,
+                Source::Invalid => Count::ExtractedInvalid,
+                Source::None => Count::ExtractedNone,
+            });
         }
         let process = match &deliver.reader {
             Reader::Range => None,
@@ -197,10 +198,10 @@ fn process(
             consumer: member.consumer.clone(),
             count: delivery_count(again, key, entry, previous),
             links,
-            start: cx.now,
+            start: cx.now.get(),
         }
     };
-    let token = table.deliver(group, entry.id, cx.now, attempt, &mut finished);
+    let token = table.deliver(group, entry.id, cx.now.get(), attempt, &mut finished);
     deliver.seen = Some(Latest {
         order: deliver.order,
         token,
@@ -253,7 +254,7 @@ fn receive(
                 .metrics
                 .group(&stream.name, &group_label(&deliver.reader))
         });
-        table.count_delivered(group, entry.id, cx.now);
+        table.count_delivered(group, entry.id, cx.now.get());
     }
     let start = match stream.relation {
         Relation::Parent => stream.start(carried.context.as_ref()),
@@ -293,8 +294,8 @@ fn receive(
         delivery_count: None,
         batch: batch.then_some(1),
         inferred: false,
-        start: cx.now,
-        end: cx.now,
+        start: cx.now.get(),
+        end: cx.now.get(),
         outcome: Outcome::Done,
         links: start.links,
     };

@@ -80,6 +80,6 @@ fn settle_each(settle: &Settle, cx: &mut Context, mut outcome: impl FnMut() -> O
     let Some(group) = table.find(key) else { return };
     let mut finished = cx.worker.finished();
     for id in &settle.ids {
-        table.settle(group, *id, cx.now, outcome(), &mut finished);
+        table.settle(group, *id, cx.now.get(), outcome(), &mut finished);
     }
 }

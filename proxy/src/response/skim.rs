@@ -279,6 +279,31 @@ impl Skim {
     }
 }
 
+/// The length of a reply that is a bulk string, a number, a status or an error, if all of it is there: most replies are.
+#[inline]
+#[must_use]
+pub fn whole(buf: &[u8]) -> Option<usize> {
+    let end = match buf.first()? {
+        b'$' => {
+            let (length, line) = number_line(buf, b'$').ok()??;
+            match usize::try_from(length) {
+                Ok(length) => line.checked_add(length)?.checked_add(2)?,
+                Err(_) if length == -1 => line,
+                Err(_) => return None,
+            }
+        }
+        b':' | b'+' | b'-' => {
+            let cr = buf.iter().position(|byte| *byte == b'\r')?;
+            if buf.get(cr + 1) != Some(&b'\n') {
+                return None;
+            }
+            cr + 2
+        }
+        _ => return None,
+    };
+    (end <= buf.len()).then_some(end)
+}
+
 /// `$?` or `*?`, as far as two bytes tell.
 #[inline]
 fn streamed(buf: &[u8]) -> bool {

@@ -1,12 +1,15 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::sync::Arc;
+
 use super::*;
 use crate::config::{
     Config, Deliver as DeliverRule, InferParent, Limits, Override, Relation, Rules, StreamRule,
 };
-use crate::testing::{Link, World, command, line};
+use crate::testing::{Link, NOW, World, command, line};
 use crate::trace::context::parse_traceparent;
-use crate::trace::span::{LinkKind, Operation, Span};
+use crate::trace::span::{EntryId, LinkKind, Operation, Span};
+use crate::worker::Moment;
 
 mod pipelines;
 
@@ -103,7 +106,7 @@ fn the_reply_ends_the_send_span() {
         let world = World::default();
         let mut link = world.connect();
         let sent = link.client(&line("XADD s * f v"));
-        link.cx.now += 5;
+        link.cx.now = Moment::at(NOW + 5);
         assert_eq!(link.server(reply.as_bytes()), reply.as_bytes());
         let [span] = &world.spans()[..] else {
             panic!("one span")

@@ -2,9 +2,16 @@
 
 use std::io;
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherError};
 
 use crate::config::UpstreamTls;
+
+/// Where what answers PING closes at it and answers a handshake.
+pub(crate) const ASKED_WITHOUT_TLS: &str =
+    "the server speaks TLS, and was asked without; did you mean rediss://?";
+/// Where what does not answer a handshake answers PING: to Redis without TLS a handshake is the beginning of a line.
+pub(crate) const ASKED_WITH_TLS: &str =
+    "the server speaks no TLS, and was asked with it; did you mean redis://?";
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -51,7 +58,7 @@ pub(super) fn of_client(error: io::Error) -> io::Error {
         )) => "its certificate was not signed by an authority in tls_client_ca".to_owned(),
         Some(Error::InvalidCertificate(error)) => match dates(error) {
             Some(dates) => format!("its certificate {dates}"),
-            None => format!("its certificate is refused ({error})"),
+            None => format!("its certificate is refused ({})", in_words(error)),
         },
         Some(Error::AlertReceived(AlertDescription::CertificateExpired)) => {
             "by its clock the certificate in tls_cert is not valid; renew it, or put that clock right"
@@ -114,8 +121,43 @@ fn certificate(error: &CertificateError, settings: &UpstreamTls) -> String {
             ),
             None => "the server's certificate was not signed by an authority that this system trusts; give the one that signed it as upstream_ca".to_owned(),
         },
-        error => format!("the server's certificate cannot be accepted: {error}"),
+        error if name(error) == "CaUsedAsEndEntity" => {
+            "the server shows an authority's own certificate (CA:TRUE); give it one that an authority has signed for its name".to_owned()
+        }
+        error => format!(
+            "the server's certificate cannot be accepted: {}",
+            in_words(error)
+        ),
     }
+}
+
+/// What rustls, or the library that it asks, says of a certificate; of most there is no more than the name of the error, such
+/// as `UnsupportedCertVersion`.
+fn name(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Other(OtherError(error)) => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
+/// The same, with a name taken apart: `unsupported cert version`. What it has in parentheses is for programmers.
+pub(super) fn in_words(error: &CertificateError) -> String {
+    let text = name(error);
+    let end = text.find(['(', ' ']).unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    let is_name = name.starts_with(|c: char| c.is_ascii_uppercase())
+        && name.chars().all(|c| c.is_ascii_alphanumeric());
+    if !is_name || !(rest.is_empty() || rest.starts_with('(') || rest.starts_with(" {")) {
+        return text;
+    }
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    words
 }
 
 /// rustls shows names as `DnsName("redis.internal")` and `IpAddress(127.0.0.1)`.

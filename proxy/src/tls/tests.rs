@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use rustls::{CertificateError, OtherError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -369,5 +370,28 @@ fn times_are_told_in_a_unit_that_fits() {
         (172_800, "2 days"),
     ] {
         assert_eq!(explain::span(seconds), expected);
+    }
+}
+
+#[test]
+fn the_name_of_an_error_is_told_in_words() {
+    let other = |text: &str| {
+        CertificateError::Other(OtherError(Arc::from(Box::<
+            dyn std::error::Error + Send + Sync,
+        >::from(text))))
+    };
+    for (error, expected) in [
+        (CertificateError::BadEncoding, "bad encoding"),
+        (other("UnsupportedCertVersion"), "unsupported cert version"),
+        (
+            other("MaximumNameConstraints(Context { n: 1 })"),
+            "maximum name constraints",
+        ),
+        (other("UnknownThing { expected: 1 }"), "unknown thing"),
+        (other("it is odd"), "it is odd"),
+        (other("It is odd"), "It is odd"),
+        (other(""), ""),
+    ] {
+        assert_eq!(explain::in_words(&error), expected);
     }
 }

@@ -13,7 +13,7 @@ mod tests;
 pub use super::id::{SpanId, TraceId};
 pub use state::{TraceState, parse_tracestate};
 
-use super::id::{decode_hex, encode_hex};
+use super::id::{self, decode_hex, encode_hex};
 
 /// The length of a version 00 `traceparent`, and of the part of any later version that we may read: version in bytes
 /// 0..2, trace id in 3..35, parent id in 36..52, flags in 53..55, and dashes between.
@@ -76,9 +76,10 @@ impl SpanContext {
     /// The first span of a new trace, whose id is random and says so.
     #[must_use]
     pub fn root(sampled: bool) -> Self {
+        let (trace_id, span_id) = id::random();
         Self {
-            trace_id: TraceId::random(),
-            span_id: SpanId::random(),
+            trace_id,
+            span_id,
             flags: TraceFlags::RANDOM.with_sampled(sampled),
         }
     }
@@ -94,21 +95,35 @@ impl SpanContext {
         }
     }
 
-    /// The context as the value of a `traceparent`, always of version 00: the highest that we know, and so what we write
-    /// whatever version we read.
+    /// The context as the value of a `traceparent`.
     #[must_use]
     pub fn traceparent(&self) -> [u8; TRACEPARENT_LEN] {
-        let mut value = *b"00-________________________________-________________-__";
-        value[3..35].copy_from_slice(encode_hex(self.trace_id.to_bytes()).as_flattened());
-        value[36..52].copy_from_slice(encode_hex(self.span_id.to_bytes()).as_flattened());
-        value[53..55].copy_from_slice(encode_hex([self.flags.to_byte()]).as_flattened());
+        let mut value = [0; TRACEPARENT_LEN];
+        self.write_traceparent(&mut value);
         value
     }
 
-    /// Writes [`SpanContext::traceparent`] in place.
+    /// Writes the context as the value of a `traceparent`, always of version 00: the highest that we know, and so what we write
+    /// whatever version we read.
+    #[inline]
     pub fn write_traceparent(&self, out: &mut [u8; TRACEPARENT_LEN]) {
-        *out = self.traceparent();
+        *out = *b"00-________________________________-________________-__";
+        if let Some(digits) = pairs(&mut out[3..35]) {
+            encode_hex(self.trace_id.to_bytes(), digits);
+        }
+        if let Some(digits) = pairs(&mut out[36..52]) {
+            encode_hex(self.span_id.to_bytes(), digits);
+        }
+        if let Some(digits) = pairs(&mut out[53..]) {
+            encode_hex([self.flags.to_byte()], digits);
+        }
     }
+}
+
+/// Room for the digits of as many bytes; there always is.
+#[inline]
+fn pairs<const N: usize>(digits: &mut [u8]) -> Option<&mut [[u8; 2]; N]> {
+    digits.as_chunks_mut().0.try_into().ok()
 }
 
 /// Reads the value of a `traceparent`; `None` if it is not one.

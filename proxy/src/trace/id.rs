@@ -8,8 +8,11 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 
+mod hex;
 #[cfg(test)]
 mod tests;
+
+pub(super) use hex::{decode_hex, encode_hex};
 
 /// The id of a whole trace.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,35 +29,27 @@ pub struct ParseIdError {
     digits: usize,
 }
 
-impl TraceId {
-    /// A new trace's id. All of its bytes are random, which is more than the last seven that Level 2's random flag
-    /// vouches for.
-    #[must_use]
-    pub fn random() -> Self {
-        GENERATOR.with_borrow_mut(|generator| {
-            loop {
-                let (high, low) = (generator.high.u64(..), generator.low.u64(..));
-                let id = Self((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
-                if id.is_valid() {
-                    return id;
-                }
+/// The ids of a new trace and of its first span. All bytes of the trace's are random, which is more than the last seven that
+/// Level 2's random flag vouches for.
+#[must_use]
+pub fn random() -> (TraceId, SpanId) {
+    GENERATOR.with_borrow_mut(|generator| {
+        let trace = loop {
+            let (high, low) = (generator.high.u64(..), generator.low.u64(..));
+            let id = TraceId((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
+            if id.is_valid() {
+                break id;
             }
-        })
-    }
+        };
+        (trace, generator.span())
+    })
 }
 
 impl SpanId {
     /// A new span's id.
     #[must_use]
     pub fn random() -> Self {
-        GENERATOR.with_borrow_mut(|generator| {
-            loop {
-                let id = Self(generator.low.u64(..).to_be_bytes());
-                if id.is_valid() {
-                    return id;
-                }
-            }
-        })
+        GENERATOR.with_borrow_mut(Generator::span)
     }
 }
 
@@ -63,6 +58,18 @@ impl SpanId {
 struct Generator {
     high: fastrand::Rng,
     low: fastrand::Rng,
+}
+
+impl Generator {
+    #[inline]
+    fn span(&mut self) -> SpanId {
+        loop {
+            let id = SpanId(self.low.u64(..).to_be_bytes());
+            if id.is_valid() {
+                return id;
+            }
+        }
+    }
 }
 
 thread_local! {
@@ -114,7 +121,9 @@ macro_rules! id {
             /// The id as lower-case hexadecimal digits.
             #[must_use]
             pub fn to_hex(self) -> [[u8; 2]; $bytes] {
-                encode_hex(self.0)
+                let mut digits = [[0; 2]; $bytes];
+                encode_hex(self.0, &mut digits);
+                digits
             }
         }
 
@@ -142,29 +151,3 @@ macro_rules! id {
 
 id!(TraceId, 16);
 id!(SpanId, 8);
-
-/// Reads `2 * N` lower-case hexadecimal digits. One pass without branches, so that the compiler makes vector code of it.
-pub(super) fn decode_hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
-    let (pairs, []) = digits.as_chunks::<2>() else {
-        return None;
-    };
-    let pairs: &[[u8; 2]; N] = pairs.try_into().ok()?;
-    let mut valid = true;
-    let mut nibble = |digit: u8| {
-        let (number, letter) = (digit.wrapping_sub(b'0'), digit.wrapping_sub(b'a'));
-        valid &= (number < 10) | (letter < 6);
-        if number < 10 {
-            number
-        } else {
-            letter.wrapping_add(10)
-        }
-    };
-    let bytes = pairs.map(|[high, low]| nibble(high) << 4 | nibble(low));
-    valid.then_some(bytes)
-}
-
-/// Writes bytes as lower-case hexadecimal digits, also without branches.
-pub(super) fn encode_hex<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
-    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
-    bytes.map(|byte| [digit(byte >> 4), digit(byte & 0x0f)])
-}

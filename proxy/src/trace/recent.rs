@@ -108,6 +108,13 @@ impl Recent {
         }
     }
 
+    /// Spans that left because others came.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        let ring = self.lock();
+        ring.seen.saturating_sub(ring.spans.len() as u64)
+    }
+
     /// Spans that are kept.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -15,7 +15,7 @@ const DOCUMENT: &str = "docs/configuration.md";
 fn every_setting_is_documented_with_its_three_names_and_its_default() {
     let document = read(DOCUMENT);
     let mut documented: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for row in rows(&document) {
+    for row in rows(&document).filter(|row| row.len() > 3) {
         if let Some(flag) = row
             .first()
             .and_then(|cell| quoted(cell).next())
@@ -65,6 +65,41 @@ fn every_setting_is_documented_with_its_three_names_and_its_default() {
         documented.is_empty(),
         "{DOCUMENT} has what the program does not know: {documented:?}"
     );
+}
+
+#[test]
+fn every_flag_of_the_dry_run_is_documented() {
+    let document = read(DOCUMENT);
+    let (_, section) = document.split_once("\n## The dry run\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let documented: BTreeMap<String, &str> = rows(section)
+        .filter_map(|row| match row[..] {
+            [flag, default, _] => Some((quoted(flag).next()?.to_owned(), default)),
+            _ => None,
+        })
+        .collect();
+    let command = Cli::command();
+    let explain = command.find_subcommand("explain").unwrap();
+    let mut flags = 0;
+    for arg in explain.get_arguments() {
+        let flag = match arg.get_long() {
+            Some(flag) => format!("--{flag}"),
+            None => "FILE".to_owned(),
+        };
+        let default = documented
+            .get(&flag)
+            .unwrap_or_else(|| panic!("{DOCUMENT} lacks {flag} of explain"));
+        let of_program = arg.get_default_values().first().and_then(|d| d.to_str());
+        if let Some(of_program) = of_program.filter(|_| arg.get_action().takes_values()) {
+            assert_eq!(*default, format!("`{of_program}`"), "{flag}");
+        }
+        flags += 1;
+    }
+    // And the heading of the table.
+    assert_eq!(documented.len(), flags + 1, "{documented:?}");
+    assert!(section.contains("`REDISCLI_AUTH`"));
+    let help = explain.clone().render_long_help().to_string();
+    assert!(help.contains("REDISCLI_AUTH"), "{help}");
 }
 
 #[test]

@@ -23,6 +23,28 @@ fn anchors(document: &str) -> HashSet<String> {
         .collect()
 }
 
+/// The acceptance tests start the binary, which cargo does not build for another crate's tests.
+#[test]
+fn acceptance_tests_are_told_with_the_build_they_need() {
+    let mut documents = vec![root().join("README.md")];
+    files(&root().join("docs"), "md", &mut documents);
+    let mut told = 0;
+    for document in &documents {
+        let text = read(document);
+        for (at, _) in text.match_indices("cargo test -p tars-tests") {
+            let before = text.get(..at).unwrap();
+            assert!(
+                before.ends_with("cargo build -p tars-proxy && "),
+                "{}: {}",
+                document.display(),
+                text.get(at..).unwrap().lines().next().unwrap()
+            );
+            told += 1;
+        }
+    }
+    assert!(told > 0, "no document tells of them");
+}
+
 #[test]
 fn links_lead_somewhere() {
     let mut documents = vec![root().join("README.md"), root().join("CHANGELOG.md")];

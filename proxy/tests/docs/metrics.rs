@@ -9,8 +9,9 @@ use arc_swap::ArcSwap;
 use prometheus::proto::MetricType;
 use tars_proxy::config::Config;
 use tars_proxy::deliveries::Deliveries;
-use tars_proxy::metrics::Metrics;
+use tars_proxy::metrics::{Bounded, Metrics};
 use tars_proxy::trace::export::{Settings, SpanQueue};
+use tars_proxy::trace::recent::Recent;
 use tars_proxy::worker::{Shared, Worker, budgets};
 use tars_sidecar::drain::Drain;
 
@@ -40,6 +41,14 @@ fn registered() -> (BTreeMap<String, Metric>, Values) {
     tars_sidecar::process::register(metrics.registry()).unwrap();
     spans.counters().register(metrics.registry()).unwrap();
     let [held, pending] = budgets(&config.limits);
+    let bounded = Bounded {
+        held: held.clone(),
+        pending: pending.clone(),
+        recent: Arc::new(Recent::new(1)),
+    };
+    bounded
+        .register(&config.limits, metrics.registry())
+        .unwrap();
     let _worker = Worker::new(
         Arc::new(Shared {
             deliveries: Deliveries::new(
@@ -225,7 +234,9 @@ fn every_label_value_is_documented_and_real() {
             "{DOCUMENT} has {metric}{{{label}={value:?}}}, which the sources do not know"
         );
     }
-    let request = read("proxy/src/request.rs") + &read("proxy/src/request/producer.rs");
+    let request = ["request", "request/inline", "request/producer"]
+        .map(|file| read(&format!("proxy/src/{file}.rs")))
+        .concat();
     let of = |metric: &str| -> BTreeSet<&str> {
         documented
             .iter()
@@ -253,6 +264,44 @@ fn every_label_value_is_documented_and_real() {
         of("tars_proxy_contexts_skipped_total"),
         skipped.into_iter().flatten().collect()
     );
+}
+
+/// A reason that is told as a list of commands is told as the same list in both documents.
+#[test]
+fn raw_relays_are_due_to_the_same_commands_everywhere() {
+    let told = |text: &str| -> BTreeMap<String, String> {
+        let told = |row: Vec<&str>| match row[..] {
+            [reason, commands, ..] => {
+                Some((quoted(reason).next()?.to_owned(), commands.to_owned()))
+            }
+            _ => None,
+        };
+        rows(text).filter_map(told).collect()
+    };
+    let is_list = |cell: &str| {
+        cell.bytes()
+            .all(|b| b.is_ascii_uppercase() || b" ,".contains(&b))
+    };
+    let metrics = read(DOCUMENT);
+    let (_, section) = metrics
+        .split_once("### `tars_proxy_raw_relays_total`")
+        .unwrap();
+    let metrics = told(section.split("\n### ").next().unwrap());
+    let mut limits = told(
+        read("docs/limits.md")
+            .split("\n## Each with its test")
+            .next()
+            .unwrap(),
+    );
+    limits.retain(|reason, commands| metrics.contains_key(reason) && is_list(commands));
+    assert!(limits.contains_key("replication"), "{limits:?}");
+    for (reason, commands) in limits {
+        assert_eq!(
+            metrics.get(&reason),
+            Some(&commands),
+            "{reason} in {DOCUMENT}"
+        );
+    }
 }
 
 /// In alerts, tables and prose.

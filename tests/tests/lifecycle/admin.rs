@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use socket2::{Domain, Socket, Type};
+use tars_tests::http;
 use tars_tests::proxy::Proxy;
 use tars_tests::resp::encode;
 use tars_tests::server::Server;
@@ -81,4 +82,34 @@ fn only_so_many_answers_of_traces_are_under_way_at_once() {
     tars_tests::wait::until("an answer again", PATIENCE, || {
         (proxy.get(EVERYTHING).status == 200).then_some(())
     });
+}
+
+/// The filter that the document gives as its example hides nothing that the document says is logged about the admin server.
+#[test]
+fn the_log_level_that_is_put_is_in_force_and_shown() {
+    let folder = env!("CARGO_MANIFEST_DIR");
+    let document = std::fs::read_to_string(format!("{folder}/../docs/operations.md")).unwrap();
+    let (_, example) = document.split_once("curl -X PUT -d ").unwrap();
+    let (filter, _) = example.split_once(' ').unwrap();
+    let server = Server::redis70();
+    let mut proxy = Proxy::to(&server).start();
+    let shown = |proxy: &Proxy| -> serde_json::Value {
+        let config: serde_json::Value = serde_json::from_str(&proxy.get("/config").body).unwrap();
+        config["log_level"].clone()
+    };
+    assert_eq!(shown(&proxy), "info");
+    let answer = http::put(proxy.admin(), "/log-level", filter).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(shown(&proxy), proxy.get("/log-level").body.trim_end());
+    assert_ne!(shown(&proxy), "info");
+    proxy.wait_log("log level changed over the admin server");
+    http::post(proxy.admin(), "/drain", "text/plain", b"").unwrap();
+    assert!(proxy.wait_exit(PATIENCE).success());
+    for line in [
+        "drain asked for over the admin server",
+        "draining",
+        "stopped",
+    ] {
+        assert!(proxy.stderr().contains(line), "{line}:\n{}", proxy.stderr());
+    }
 }

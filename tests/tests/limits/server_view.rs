@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::process::Command;
 
 use tars_tests::address::{Address, Stream};
 use tars_tests::otlp::{Collector, Span};
@@ -128,19 +129,58 @@ fn a_server_under_two_names() {
     assert_eq!(process.attr("error.type"), "timeout");
 }
 
-/// An address of this machine that is not the loopback interface's. Nothing is sent to find it.
-fn own_address() -> Ipv4Addr {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.connect("192.0.2.1:9").expect("a network");
-    match socket.local_addr().unwrap() {
-        SocketAddr::V4(address) => *address.ip(),
-        SocketAddr::V6(address) => panic!("{address}"),
+/// An address of this machine that is not the loopback interface's, if it has one. Nothing is sent to find it.
+fn own_address() -> Option<Ipv4Addr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    match socket.local_addr().ok()? {
+        SocketAddr::V4(address) => Some(*address.ip()).filter(|ip| !ip.is_loopback()),
+        SocketAddr::V6(_) => None,
     }
+}
+
+/// Says that the test runs where it has made itself an address.
+const IN_NAMESPACE: &str = "TARS_TESTS_NAMESPACE";
+
+/// A network namespace with a loopback interface that has one address more, and in it the program that follows.
+const NAMESPACE: &str =
+    r#"ip link set lo up && ip address add 192.0.2.1/32 dev lo && exec "$0" "$@""#;
+
+/// Runs this test in a network namespace of its own, where it has an address. Without the right to make one it says so.
+fn in_a_namespace(test: &str) {
+    assert!(std::env::var_os(IN_NAMESPACE).is_none(), "no address");
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--net", "sh", "-c"]);
+        command
+    };
+    match unshare().args(["ip link set lo up"]).output() {
+        Ok(tried) if tried.status.success() => {}
+        tried => {
+            println!("skipped: no address but the loopback's, and no network namespace: {tried:?}");
+            return;
+        }
+    }
+    let ran = unshare()
+        .arg(NAMESPACE)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(IN_NAMESPACE, "1")
+        .output()
+        .unwrap();
+    let printed = [ran.stdout, ran.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    let [out, err] = &printed;
+    assert!(
+        ran.status.success() && out.contains("1 passed"),
+        "{out}{err}"
+    );
 }
 
 #[test]
 fn protected_mode() {
-    let own = own_address();
+    let Some(own) = own_address() else {
+        return in_a_namespace("server_view::protected_mode");
+    };
     for kind in Kind::ALL {
         let server = Server::builder(kind)
             .args(["--bind", "0.0.0.0", "--enable-debug-command", "local"])

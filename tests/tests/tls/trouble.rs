@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tars_tests::address::Address;
 use tars_tests::proxy::{Proxy, run_to_end};
+use tars_tests::resp::End;
 use tars_tests::server::Server;
 use tars_tests::tls::Authority;
 use tars_tests::wait;
@@ -386,4 +387,84 @@ fn files_that_cannot_be_used_stop_the_start_with_one_sentence() {
             assert_eq!((status.code(), out.as_str(), err.as_str()), (Some(64), "", expected));
         }
     }
+}
+
+/// What `explain` says of a server that it cannot ask.
+fn explained(server: &str, args: &[&str]) -> String {
+    let args = [&["explain", "--stream", "s", "--upstream", server], args].concat();
+    let (status, out, err) = run_to_end(&args);
+    assert_eq!((status.code(), out.as_str()), (Some(1), ""), "{err}");
+    err.strip_prefix(server)
+        .and_then(|rest| rest.strip_prefix(": "))
+        .unwrap_or_else(|| panic!("{err}"))
+        .trim_end()
+        .to_owned()
+}
+
+#[test]
+fn explain_tells_what_is_wrong_with_tls_as_the_proxy_does() {
+    let authority = Authority::new("authority");
+    let ca = authority.ca().display().to_string();
+    let ca = ["--upstream-ca", ca.as_str()];
+    let server = TlsServer::start(&authority, &authority.sign("redis", LOCALHOST), "yes");
+    assert_eq!(
+        explained(&server.plain(), &[]),
+        "the server speaks TLS, and was asked without; did you mean rediss://?"
+    );
+    // TLS 1.3 ends the handshake before the server has looked at the certificate.
+    assert_eq!(
+        explained(&server.url(), &ca),
+        "no TLS connection: the server wants a certificate of its clients; give upstream_cert and upstream_key"
+    );
+
+    // A handshake with a line's end in it is answered at once, by an error; one without, mostly, never.
+    let server = Server::redis70();
+    let told = explained(&server.url().replace("redis://", "rediss://"), &ca);
+    assert!(
+        [
+            "the server speaks no TLS, and was asked with it; did you mean redis://?",
+            "no TLS connection: what answers there does not speak TLS; did you mean redis://?",
+        ]
+        .contains(&told.as_str()),
+        "{told}"
+    );
+
+    // What `openssl req -x509` makes: its own authority.
+    let own = authority.sign_authority("own", LOCALHOST);
+    let server = TlsServer::start(&authority, &own, "no");
+    let reason = "the server shows an authority's own certificate (CA:TRUE); give it one that an authority has signed for its name";
+    assert_eq!(
+        explained(&server.url(), &ca),
+        format!("no TLS connection: {reason}")
+    );
+    let mut proxy = super::ca(Proxy::to_url(&server.url()), &authority.ca()).start_unready();
+    assert_refused(&mut proxy, &server.url(), reason);
+}
+
+/// A server that takes connections and says nothing.
+#[test]
+fn explain_does_not_wait_for_a_handshake_for_ever() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("rediss://{}", silent.local_addr().unwrap());
+    assert_eq!(
+        explained(&server, &[]),
+        "no TLS connection: no answer to the handshake within 5s; is there a server that speaks TLS?"
+    );
+}
+
+/// Nothing can be said in TLS before a handshake, and who comes beyond the limit gets none.
+#[test]
+fn beyond_max_connections_a_client_that_speaks_tls_is_reset() {
+    let authority = Authority::new("authority");
+    let own = authority.sign("proxy", LOCALHOST);
+    let server = Server::valkey();
+    let mut proxy = Proxy::to(&server)
+        .args(own.args("--tls-cert", "--tls-key"))
+        .args(["--max-connections", "1"])
+        .start();
+    let _served = proxy.connect();
+    proxy.wait_metric("tars_proxy_connections", &[], |open| open == 1.0);
+    let refused = proxy.connect().read_until_closed();
+    assert_eq!(refused, (Vec::new(), End::Reset));
+    proxy.wait_log("max_connections are open");
 }

@@ -93,6 +93,14 @@ fn few_from_the_start() {
         assert_eq!(client.call(&["PING"]), "+PONG\r\n");
     }
     assert_eq!(proxy.get("/live").status, 200);
+    let limit = proxy.metric("tars_proxy_limit", &[("setting", "max_connections")]);
+    assert_eq!(limit, 25.0);
+    clients.extend((clients.len()..25).map(|_| proxy.connect()));
+    for client in &mut clients {
+        assert_eq!(client.call(&["PING"]), "+PONG\r\n");
+    }
+    let said = b"-ERR max number of clients reached\r\n".to_vec();
+    assert_eq!(proxy.connect().read_until_closed(), (said, End::Closed));
     alive(&mut proxy);
 }
 

@@ -15,11 +15,11 @@ use crate::scene::{DIRECTION, Scene};
 const IDLE: usize = 4 << 10;
 
 /// What all connections together may take for messages that are held, with what the allocator adds; and what each may besides.
-const HELD: usize = Limits::DEFAULT.held_bytes() / 4 * 5;
+const HELD: usize = Limits::DEFAULT.max_held_bytes / 4 * 5;
 const READ: usize = 64 << 10;
 
 /// The same for commands that wait for their replies.
-const PENDING: usize = Limits::DEFAULT.pending_bytes() / 4 * 5;
+const PENDING: usize = Limits::DEFAULT.max_pending_bytes / 4 * 5;
 
 /// Waits until the proxy has read as much from clients as they have sent, but for what the bystander sends meanwhile.
 #[track_caller]

@@ -98,7 +98,7 @@ fn needed(key: &str) -> &'static [&'static str] {
 }
 
 /// Each setting with one value: its key, the table it stands in, a value, and the effect.
-const SETTINGS: [(&str, &str, &str, Effect); 26] = [
+const SETTINGS: [(&str, &str, &str, Effect); 28] = [
     ("listen", "[[listener]]", "h:1", |c| {
         listener(c).listen = Address::tcp("h", 1)
     }),
@@ -152,10 +152,18 @@ const SETTINGS: [(&str, &str, &str, Effect); 26] = [
     }),
     ("log_format", "", "json", |c| c.log.format = LogFormat::Json),
     ("max_message_bytes", "[limits]", "64KiB", |c| {
-        c.limits.max_message_bytes = 65_536
+        c.limits.max_message_bytes = 65_536;
+        c.limits.max_held_bytes = 128 * 65_536;
+    }),
+    ("max_held_bytes", "[limits]", "1GiB", |c| {
+        c.limits.max_held_bytes = 1 << 30
     }),
     ("max_pending_replies", "[limits]", "1", |c| {
-        c.limits.max_pending_replies = 1
+        c.limits.max_pending_replies = 1;
+        c.limits.max_pending_bytes = 1024;
+    }),
+    ("max_pending_bytes", "[limits]", "64KiB", |c| {
+        c.limits.max_pending_bytes = 65_536
     }),
     ("max_deliveries", "[limits]", "2", |c| {
         c.limits.max_deliveries = 2
@@ -216,7 +224,9 @@ sample = 1.0
 force = true
 [limits]
 max_message_bytes = "1MiB"
+max_held_bytes = "128MiB"
 max_pending_replies = 65_536
+max_pending_bytes = "64MiB"
 max_deliveries = 65_536
 max_metric_names = 256
 max_recent_spans = 10_000

@@ -25,7 +25,8 @@ fn server(answer: impl Into<Vec<u8>>) -> Address {
 }
 
 fn latest(answer: impl Into<Vec<u8>>) -> Result<Vec<Fields>, String> {
-    Client::connect(&server(answer), None)
+    let address = server(answer);
+    Client::connect(&address, None)
         .unwrap()
         .latest(b"s", 2)
         .map_err(|error| error.to_string())
@@ -105,7 +106,8 @@ fn speaks_over_a_unix_socket() {
         stream.write_all(b"+OK\r\n").unwrap();
         request
     });
-    let mut client = Client::connect(&Address::Unix(path), None).unwrap();
+    let address = Address::Unix(path);
+    let mut client = Client::connect(&address, None).unwrap();
     assert_eq!(
         client.call(&[b"AUTH", b"pass wd"]).unwrap(),
         OwnedFrame::SimpleString(b"OK".to_vec())

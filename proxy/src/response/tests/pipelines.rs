@@ -212,7 +212,7 @@ proptest! {
             let to_client: Vec<u8> = cut(&reply, down).iter().flat_map(|piece| link.server(piece)).collect();
             link.close();
             let mut spans = world.spans();
-            world.worker.shared.deliveries.lock().drain(link.cx.now, &mut spans);
+            world.worker.shared.deliveries.lock().drain(link.cx.now.get(), &mut spans);
             (to_server, to_client, format!("{spans:#?}"), link.raw(), reply)
         };
         let (whole, split) = (run(&[], &[]), run(&up, &down));

@@ -29,6 +29,9 @@ const MAX_READ: usize = 32 * 1024;
 pub struct TraceState(Option<Arc<str>>);
 
 impl TraceState {
+    /// Nothing to write.
+    pub const NONE: Self = Self(None);
+
     /// The value of the field; empty if there is none to write.
     #[must_use]
     pub fn as_str(&self) -> &str {
