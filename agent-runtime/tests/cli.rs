@@ -105,7 +105,7 @@ fn an_agent_learns_is_evaluated_and_inspected() {
 fn interrupted_training_is_saved_and_goes_on_to_the_same_bits() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
-    let train = ["train", "--env", "cartpole", "--steps", "30000", "--out"];
+    let train = ["train", "--env", "cartpole", "--steps", "60000", "--out"];
     accepted(path, &[&train[..], &["whole"]].concat());
 
     let mut child = command(path, &[&train[..], &["parts"]].concat())
@@ -129,7 +129,7 @@ fn interrupted_training_is_saved_and_goes_on_to_the_same_bits() {
     );
 
     accepted(path, &[&train[..], &["parts", "--resume"]].concat());
-    let last = "checkpoint-000000030208";
+    let last = "checkpoint-000000060160";
     for file in [
         "policy.safetensors",
         "training.safetensors",
