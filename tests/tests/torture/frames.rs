@@ -47,12 +47,13 @@ const NUMBERS: [&str; 30] = [
 ];
 
 /// What else may stand in the place of a command.
-const FRAMES: [&[u8]; 30] = [
+const FRAMES: [&[u8]; 31] = [
     b"*",
     b"*1",
     b"*1\r",
     b"*1\n$4\nPING\n",
-    b"*1\r\r\n",
+    b"*1\r\r",
+    b"*1\rx",
     b"*1\r\n",
     b"*1\r\n$",
     b"*1\r\n$4",
