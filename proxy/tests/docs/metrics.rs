@@ -235,7 +235,7 @@ fn every_label_value_is_documented_and_real() {
         );
     }
     let request = ["request", "request/inline", "request/producer"]
-        .map(|file| read(&format!("proxy/src/{file}.rs")))
+        .map(|file| read(format!("proxy/src/{file}.rs")))
         .concat();
     let of = |metric: &str| -> BTreeSet<&str> {
         documented
