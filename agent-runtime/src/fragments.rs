@@ -274,13 +274,18 @@ impl Fragments {
     pub fn is_ready(&self) -> bool {
         let used = self.used();
         used.transitions >= self.update
-            || (used.transitions > 0 && (self.refused || self.is_paused()))
+            || (used.transitions > 0 && (self.refused || self.is_scarce()))
     }
 
     /// Whether ingest pauses: nothing more will be taken in before an update has made room.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.limits.overflow == Overflow::Backpressure && self.used().reaches(PAUSE, self.most())
+        self.limits.overflow == Overflow::Backpressure && self.is_scarce()
+    }
+
+    /// Many short fragments fill their room long before there is enough for an update, whatever the rule of overflow.
+    fn is_scarce(&self) -> bool {
+        self.used().reaches(PAUSE, self.most())
     }
 
     /// Takes a fragment in. `settled` is told of those that were dropped for it.
