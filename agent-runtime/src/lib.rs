@@ -1,6 +1,7 @@
 //! `tars-agent`: proximal policy optimisation (PPO) whose memory is bounded by construction.
 //!
 //! - [`train`]: the loop, from [`env`](mod@env) through [`observation`], [`net`], [`distribution`] into a [`rollout`], from which [`ppo`] learns.
+//! - [`fragments`]: experience that comes from outside, on its way into a rollout.
 //! - [`gae`], [`loss`], [`adam`], [`normalise`], [`schedule`]: the formulas, pure functions of slices, each with its source.
 //! - [`simd`], [`gemm`], [`math`]: what they are computed with; [`rng`]: the one source of chance; [`memory`]: what may be allocated.
 //! - [`hyper`], [`zoo`]: what training is told; [`checkpoint`], [`tensors`]: training as files; [`cli`], [`plot`]: what a person sees of it.
@@ -10,6 +11,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod distribution;
 pub mod env;
+pub mod fragments;
 pub mod gae;
 pub mod gemm;
 pub mod hyper;

@@ -22,7 +22,9 @@ pub enum Component {
     Undo,
     /// What a forward pass leaves for the backward pass.
     Activations,
-    /// Transitions that wait for an update.
+    /// Experience from outside that waits for an update.
+    Fragments,
+    /// The transitions of an update.
     Rollout,
     /// The rows of a minibatch.
     Minibatch,
@@ -32,12 +34,13 @@ pub enum Component {
 
 impl Component {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Parameters,
         Self::Gradient,
         Self::Optimizer,
         Self::Undo,
         Self::Activations,
+        Self::Fragments,
         Self::Rollout,
         Self::Minibatch,
         Self::Normalisers,
@@ -52,6 +55,7 @@ impl Component {
             Self::Optimizer => "optimizer",
             Self::Undo => "undo",
             Self::Activations => "activations",
+            Self::Fragments => "fragments",
             Self::Rollout => "rollout",
             Self::Minibatch => "minibatch",
             Self::Normalisers => "normalisers",

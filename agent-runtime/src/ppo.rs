@@ -173,7 +173,7 @@ impl Learner {
             Statistics::new(rollout, learning_rate, self.hyper.clip_range.at(remaining));
         let (rows, batch_size) = (rollout.rows(), self.hyper.batch_size);
         'epochs: for _ in 0..self.hyper.n_epochs {
-            shuffle(&mut self.order);
+            shuffle(&mut self.order[..rows]);
             statistics.begin_epoch();
             for start in (0..rows).step_by(batch_size) {
                 let end = rows.min(start + batch_size);

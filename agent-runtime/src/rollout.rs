@@ -23,6 +23,7 @@ pub struct Shape {
 #[derive(Debug)]
 pub struct Rollout {
     shape: Shape,
+    rows: usize,
     /// What was seen, normalised.
     pub observations: Buffer<f32>,
     /// What was done.
@@ -53,6 +54,7 @@ impl Rollout {
         let numbers = |width: usize| budget.buffer(Component::Rollout, rows * width, 0.0f32);
         Ok(Self {
             shape,
+            rows,
             observations: numbers(shape.inputs)?,
             actions: numbers(shape.action)?,
             masks: budget.buffer(Component::Rollout, rows * shape.mask, true)?,
@@ -74,7 +76,12 @@ impl Rollout {
     /// How many transitions it holds.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.shape.steps * self.shape.environments
+        self.rows
+    }
+
+    /// Says that only the first `rows` are to be learnt from.
+    pub(crate) fn set_rows(&mut self, rows: usize) {
+        self.rows = rows.min(self.shape.steps * self.shape.environments);
     }
 
     /// Computes advantages and returns, once all steps are in.

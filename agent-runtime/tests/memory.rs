@@ -6,8 +6,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use tars_agent::distribution::Distribution;
+use tars_agent::fragments::{End, Fate, Fragment, Fragments, Limits, Overflow, Room};
 use tars_agent::hyper::HyperParameters;
 use tars_agent::memory::MemoryBudget;
+use tars_agent::ppo::Learner;
+use tars_agent::rng::Rng;
+use tars_agent::rollout::Rollout;
 use tars_agent::schedule::Schedule;
 use tars_agent::train::Trainer;
 
@@ -79,6 +84,75 @@ fn training_allocates_nothing() {
         }
         assert_eq!(COUNT.get() - before, 0, "{environment}");
         assert!(trainer.progress().episodes > 0, "{environment}");
+    }
+}
+
+#[test]
+fn learning_from_fragments_allocates_nothing() {
+    let hyper = HyperParameters {
+        n_steps: 128,
+        n_epochs: 2,
+        ..HyperParameters::default()
+    };
+    for overflow in [Overflow::Backpressure, Overflow::DropOldest] {
+        let budget = MemoryBudget::new(1 << 24);
+        let before = LIVE.get();
+        let mut rng = Rng::new(1, 0);
+        let distribution = Distribution::Categorical(vec![2]);
+        let mut learner =
+            Learner::new(3, distribution, true, hyper.clone(), &budget, &mut rng).unwrap();
+        let limits = Limits {
+            transitions: 200,
+            overflow,
+            ..Limits::default()
+        };
+        let mut fragments = Fragments::new(&budget, learner.shape(), limits).unwrap();
+        let mut room = Room::new(&budget, &fragments, learner.net()).unwrap();
+        let mut rollout = Rollout::new(&budget, learner.shape()).unwrap();
+        let measured = LIVE.get() - before;
+        let reserved = budget.reserved().cast_signed();
+        assert!(
+            (reserved - measured).abs() < measured / 10,
+            "{reserved} bytes reserved, {measured} allocated"
+        );
+
+        let ends = [End::GoesOn, End::Truncated, End::GoesOn, End::GoesOn];
+        let (mut settled, mut refused) = (0, 0);
+        let before = COUNT.get();
+        for tag in 0..2_000 {
+            let fragment = Fragment {
+                tag,
+                environment: tag % 3,
+                seq: tag / 3 * 4,
+                version: tag / 500,
+                observations: &[0.5; 12],
+                actions: &[1.0; 4],
+                masks: &[true; 8],
+                log_probs: &[-0.7; 4],
+                rewards: &[1.0, 0.0, 0.5, 0.0],
+                ends: &ends,
+                closings: &[0.25; 6],
+            };
+            if fragments.push(&fragment, |_| settled += 1).is_err() {
+                refused += 1;
+            }
+            // An update now and then, so that each rule has its turn.
+            if tag % 70 == 0 && fragments.take(tag / 300, |_| settled += 1) > 0 {
+                fragments.load(&learner, None, &mut room, &mut rollout);
+                learner.update(&rollout, 1.0, |order| rng.shuffle(order));
+                fragments.finish(Fate::Trained, |_| settled += 1);
+            }
+        }
+        assert_eq!(COUNT.get() - before, 0, "{overflow:?}");
+        let ledger = fragments.ledger();
+        assert!(
+            ledger.trained > 0 && ledger.stale > 0 && settled > 0,
+            "{ledger:?}"
+        );
+        match overflow {
+            Overflow::Backpressure => assert!(refused > 0 && ledger.dropped == 0, "{ledger:?}"),
+            Overflow::DropOldest => assert!(ledger.dropped > 0, "{ledger:?}"),
+        }
     }
 }
 

@@ -53,6 +53,7 @@ pub struct Statistics {
 
 impl Statistics {
     pub(super) fn new(rollout: &Rollout, learning_rate: f64, clip_range: f64) -> Self {
+        let rows = rollout.rows();
         Self {
             outcome: Outcome::Complete,
             epochs: 0,
@@ -63,7 +64,10 @@ impl Statistics {
             approx_kl: 0.0,
             clip_fraction: 0.0,
             gradient_norm: 0.0,
-            explained_variance: explained_variance(&rollout.values, &rollout.returns),
+            explained_variance: explained_variance(
+                &rollout.values[..rows],
+                &rollout.returns[..rows],
+            ),
             learning_rate,
             clip_range,
             minibatches: 0.0,
