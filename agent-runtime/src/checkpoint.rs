@@ -5,6 +5,7 @@
 //! else training depends on: optimiser, generators, environments, scale of rewards. `manifest.json` says what it is and what the
 //! other two must add up to. [`Store`] keeps them.
 
+mod session;
 mod store;
 mod training;
 
@@ -18,10 +19,11 @@ use crate::distribution::Distribution;
 use crate::hyper::HyperParameters;
 use crate::net::Net;
 use crate::normalise::RunningMoments;
-use crate::ppo::{Policy, architecture};
+use crate::ppo::{Learner, Policy, architecture};
+use crate::service::book::Durable;
 use crate::simd::Simd;
 use crate::tensors::{BadTensors, Read};
-use crate::train::{CannotTrain, Trainer};
+use crate::train::{CannotTrain, Progress, Trainer};
 
 pub use store::{BEST, KEPT, Store};
 
@@ -39,7 +41,7 @@ pub struct Manifest {
     pub format: u32,
     /// Which version of this program wrote it.
     pub version: String,
-    /// The name of the environment.
+    /// The name of the environment, or of the service's agent.
     pub environment: String,
     /// How many numbers the network gets.
     pub inputs: usize,
@@ -67,8 +69,44 @@ pub struct Manifest {
     pub instructions: String,
     /// What training was told.
     pub hyperparameters: HyperParameters,
+    /// What the service must know to go on; not given: a trainer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Durable>,
     /// The other files.
     pub files: BTreeMap<String, File>,
+}
+
+impl Manifest {
+    /// Reads the manifest of a checkpoint's directory.
+    ///
+    /// # Errors
+    /// If there is none, or it is of another layout.
+    pub fn read(path: &Path) -> Result<Self, Reason> {
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let manifest = read(path, MANIFEST)?;
+        let Version { format } = serde_json::from_slice(&manifest)?;
+        if format != FORMAT {
+            return Err(Reason::Format(format));
+        }
+        Ok(serde_json::from_slice(&manifest)?)
+    }
+}
+
+fn read(path: &Path, file: &'static str) -> Result<Vec<u8>, Reason> {
+    fs::read(path.join(file)).map_err(|error| Reason::File { file, error })
+}
+
+/// A checkpoint that is to be written.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Its number: higher than that of any before.
+    number: u64,
+    manifest: Manifest,
+    policy: Vec<u8>,
+    training: Vec<u8>,
 }
 
 /// What a policy's head means, in a manifest.
@@ -164,17 +202,8 @@ impl Checkpoint {
     }
 
     fn try_read(path: &Path) -> Result<Self, Reason> {
-        #[derive(Deserialize)]
-        struct Version {
-            format: u32,
-        }
-        let read = |file| fs::read(path.join(file)).map_err(|error| Reason::File { file, error });
-        let manifest = read(MANIFEST)?;
-        let Version { format } = serde_json::from_slice(&manifest)?;
-        if format != FORMAT {
-            return Err(Reason::Format(format));
-        }
-        let manifest: Manifest = serde_json::from_slice(&manifest)?;
+        let read = |file| read(path, file);
+        let manifest = Manifest::read(path)?;
         let (policy, training) = (read(POLICY)?, read(TRAINING)?);
         for (file, data) in [(POLICY, &policy), (TRAINING, &training)] {
             if manifest.files.get(file) != Some(&File::of(data)) {
@@ -274,20 +303,41 @@ impl LoadedPolicy {
     }
 }
 
-/// What a trainer's checkpoint says of itself.
-fn manifest(trainer: &Trainer, policy: &[u8], training: &[u8]) -> Manifest {
-    let (progress, learner) = (trainer.progress(), trainer.learner());
+impl Snapshot {
+    /// Of a trainer.
+    fn of(trainer: &Trainer) -> Result<Self, BadTensors> {
+        let (policy, training) = (training::policy(trainer)?, training::training(trainer)?);
+        let mut manifest = manifest(trainer.learner(), trainer.progress(), &policy, &training);
+        manifest.environment = trainer.environment().to_owned();
+        manifest.seed = trainer.seed();
+        Ok(Self {
+            number: trainer.progress().steps,
+            manifest,
+            policy,
+            training,
+        })
+    }
+
+    /// What acts, as safetensors.
+    #[must_use]
+    pub fn policy(&self) -> &[u8] {
+        &self.policy
+    }
+}
+
+/// What a checkpoint says of itself, but for whose it is.
+fn manifest(learner: &Learner, progress: &Progress, policy: &[u8], training: &[u8]) -> Manifest {
     let policy_of = learner.policy();
     Manifest {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        environment: trainer.environment().to_owned(),
+        environment: String::new(),
         inputs: learner.net().architecture().inputs,
         actions: match policy_of.distribution {
             Distribution::Categorical(sizes) => ActionKind::Categorical(sizes.clone()),
             Distribution::Gaussian(width) => ActionKind::Gaussian(*width),
         },
-        seed: trainer.seed(),
+        seed: 0,
         steps: progress.steps,
         updates: progress.updates,
         episodes: progress.episodes,
@@ -298,6 +348,7 @@ fn manifest(trainer: &Trainer, policy: &[u8], training: &[u8]) -> Manifest {
         window: progress.returns.len(),
         instructions: policy_of.simd.name().to_owned(),
         hyperparameters: learner.hyper().clone(),
+        service: None,
         files: BTreeMap::from([
             (POLICY.to_owned(), File::of(policy)),
             (TRAINING.to_owned(), File::of(training)),

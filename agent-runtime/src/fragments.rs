@@ -19,6 +19,7 @@ mod training;
 use serde::{Deserialize, Serialize};
 
 use crate::memory::{MemoryBudget, OverBudget};
+use crate::normalise::RunningMoments;
 use crate::rollout::Shape;
 use store::{Entry, Store};
 
@@ -288,6 +289,47 @@ impl Fragments {
         self.used().reaches(PAUSE, self.most())
     }
 
+    /// Goes on with the account of before: what waited then is pushed again, and counts as accepted when it is.
+    pub fn restore(&mut self, ledger: Ledger) {
+        self.ledger = Ledger {
+            accepted: ledger.accepted - ledger.pending,
+            pending: 0,
+            ..ledger
+        };
+    }
+
+    /// Takes the observations of what was [taken](Self::take) into the moments with which the next version sees the world.
+    pub fn observe(&self, moments: &mut RunningMoments) {
+        let width = self.store.shape().inputs;
+        for entry in self.store.entries().iter().filter(|entry| entry.taken) {
+            let rows = entry.rows();
+            moments.update(&self.store.observations[rows.start * width..rows.end * width]);
+        }
+    }
+
+    /// Tag and transitions of every fragment that waits, in order of arrival.
+    pub fn pending(&self) -> impl Iterator<Item = (u64, usize)> {
+        let entries = self.store.entries().iter();
+        entries.map(|entry| (entry.tag, entry.transitions()))
+    }
+
+    /// Whether [`Fragments::push`] would take this one in now, behind others of the size `ahead`, and its own size. Where the oldest are dropped,
+    /// what a running update holds may still be in its way then.
+    ///
+    /// # Errors
+    /// If it would not.
+    pub fn admits(&mut self, ahead: Size, fragment: &Fragment<'_>) -> Result<Size, Refused> {
+        let size = self.sound(fragment)?;
+        let wanted = self.used().plus(ahead);
+        let full = self.limits.overflow == Overflow::Backpressure
+            && (wanted.reaches(PAUSE, self.most()) || !wanted.plus(size).fits(self.most()));
+        if full {
+            self.refused = true;
+            return Err(self.full());
+        }
+        Ok(size)
+    }
+
     /// Takes a fragment in. `settled` is told of those that were dropped for it.
     ///
     /// # Errors
@@ -297,6 +339,27 @@ impl Fragments {
         fragment: &Fragment<'_>,
         mut settled: impl FnMut(Settled),
     ) -> Result<(), Refused> {
+        let size = self.sound(fragment)?;
+        let most = self.most();
+        let wants = |used: Size| used.plus(size);
+        let mut crowded =
+            self.limits.overflow == Overflow::DropOldest && wants(self.used()).reaches(DROP, most);
+        // Once is enough but for a long fragment, which must fit.
+        while crowded && self.drop_oldest(&mut settled) {
+            crowded = !wants(self.used()).fits(most);
+        }
+        if self.is_paused() || !wants(self.used()).fits(most) {
+            self.refused = true;
+            return Err(self.full());
+        }
+        self.store.append(fragment, size);
+        self.ledger.accepted += size.transitions as u64;
+        self.ledger.pending += size.transitions as u64;
+        Ok(())
+    }
+
+    /// The size of a fragment whose parts belong together, and which would fit into an empty buffer.
+    fn sound(&self, fragment: &Fragment<'_>) -> Result<Size, Refused> {
         let size = self.store.check(fragment)?;
         let most = self.most();
         if size.transitions > self.update || !size.fits(most) {
@@ -307,24 +370,14 @@ impl Fragments {
                 most_closings: most.closings,
             });
         }
-        let wants = |used: Size| used.plus(size);
-        let mut crowded =
-            self.limits.overflow == Overflow::DropOldest && wants(self.used()).reaches(DROP, most);
-        // Once is enough but for a long fragment, which must fit.
-        while crowded && self.drop_oldest(&mut settled) {
-            crowded = !wants(self.used()).fits(most);
+        Ok(size)
+    }
+
+    fn full(&self) -> Refused {
+        Refused::Full {
+            pending: self.used().transitions,
+            most: self.most().transitions,
         }
-        if self.is_paused() || !wants(self.used()).fits(most) {
-            self.refused = true;
-            return Err(Refused::Full {
-                pending: self.used().transitions,
-                most: most.transitions,
-            });
-        }
-        self.store.append(fragment, size);
-        self.ledger.accepted += size.transitions as u64;
-        self.ledger.pending += size.transitions as u64;
-        Ok(())
     }
 
     /// Begins an update of the policy of this version: settles what is stale, then takes the oldest fragments, leaving out those that no longer
@@ -405,7 +458,9 @@ pub struct Size {
 }
 
 impl Size {
-    fn plus(self, other: Self) -> Self {
+    /// The size of both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
         Self {
             transitions: self.transitions + other.transitions,
             closings: self.closings + other.closings,

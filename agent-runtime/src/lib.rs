@@ -26,6 +26,7 @@ pub mod ppo;
 pub mod rng;
 pub mod rollout;
 pub mod schedule;
+pub mod service;
 pub mod simd;
 pub mod tensors;
 pub mod train;

@@ -88,7 +88,8 @@ impl Progress {
         (count > 0.0).then(|| self.returns.iter().sum::<f64>() / count)
     }
 
-    fn finished(&mut self, episode_return: f64) {
+    /// An episode ended.
+    pub(crate) fn finished(&mut self, episode_return: f64) {
         self.episodes += 1;
         if self.returns.len() == WINDOW {
             self.returns.pop_front();

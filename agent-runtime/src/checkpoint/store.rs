@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::{BadCheckpoint, Checkpoint, MANIFEST, POLICY, TRAINING, manifest, training};
+use super::{BadCheckpoint, Checkpoint, MANIFEST, Manifest, POLICY, Snapshot, TRAINING};
 use crate::tensors::BadTensors;
 use crate::train::{Trainer, WINDOW};
 
@@ -94,30 +94,30 @@ impl Store {
     /// # Errors
     /// If it cannot be written; what was there before is still there.
     pub fn save(&self, trainer: &Trainer) -> Result<PathBuf, CannotWrite> {
-        let name = format!("{CHECKPOINT}{:012}", trainer.progress().steps);
+        let broken = |error: BadTensors| cannot_write(&self.directory, io::Error::other(error));
+        self.put(&Snapshot::of(trainer).map_err(broken)?)
+    }
+
+    /// The same of any snapshot.
+    ///
+    /// # Errors
+    /// If it cannot be written; what was there before is still there.
+    pub fn put(&self, snapshot: &Snapshot) -> Result<PathBuf, CannotWrite> {
+        let name = format!("{CHECKPOINT}{:012}", snapshot.number);
         let path = self.directory.join(&name);
         if Checkpoint::read(&path).is_err() {
-            let broken = |error: BadTensors| cannot_write(&path, io::Error::other(error));
-            let policy = training::policy(trainer).map_err(broken)?;
-            let rest = training::training(trainer).map_err(broken)?;
-            self.write(&name, &policy, &rest, trainer)
+            self.write(&name, snapshot)
                 .map_err(|error| cannot_write(&path, error))?;
         }
-        if self.is_best(trainer) {
+        if self.is_best(&snapshot.manifest) {
             self.pin(BEST, &path)?;
         }
         self.prune();
         Ok(path)
     }
 
-    fn write(
-        &self,
-        name: &str,
-        policy: &[u8],
-        training: &[u8],
-        trainer: &Trainer,
-    ) -> io::Result<()> {
-        let mut manifest = serde_json::to_vec_pretty(&manifest(trainer, policy, training))?;
+    fn write(&self, name: &str, snapshot: &Snapshot) -> io::Result<()> {
+        let mut manifest = serde_json::to_vec_pretty(&snapshot.manifest)?;
         manifest.push(b'\n');
         let partial = self.directory.join(format!("{PARTIAL}{name}"));
         let path = self.directory.join(name);
@@ -126,8 +126,8 @@ impl Store {
         }
         fs::create_dir(&partial)?;
         for (file, data) in [
-            (POLICY, policy),
-            (TRAINING, training),
+            (POLICY, &snapshot.policy),
+            (TRAINING, &snapshot.training),
             (MANIFEST, &manifest),
         ] {
             write_durably(&partial.join(file), data)?;
@@ -164,18 +164,14 @@ impl Store {
     }
 
     /// Means are compared over whole windows only.
-    fn is_best(&self, trainer: &Trainer) -> bool {
-        let progress = trainer.progress();
-        let Some(mean) = progress
-            .mean_return()
-            .filter(|_| progress.returns.len() == WINDOW)
-        else {
+    fn is_best(&self, manifest: &Manifest) -> bool {
+        let Some(mean) = manifest.mean_return.filter(|_| manifest.window == WINDOW) else {
             return false;
         };
         let best = self
             .pinned(BEST)
-            .and_then(|path| Checkpoint::read(&path).ok());
-        best.and_then(|best| best.manifest().mean_return)
+            .and_then(|path| Manifest::read(&path).ok());
+        best.and_then(|best| best.mean_return)
             .is_none_or(|best| mean > best)
     }
 

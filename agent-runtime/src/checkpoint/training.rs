@@ -1,12 +1,15 @@
 //! Training as tensors, and back.
 
+use std::collections::VecDeque;
+
 use super::{BadCheckpoint, Checkpoint, POLICY, Reason, TRAINING, bad};
 use crate::env::vector::Saved;
 use crate::memory::MemoryBudget;
 use crate::normalise::RunningMoments;
+use crate::ppo::Learner;
 use crate::rng::Rng;
 use crate::tensors::{BadTensors, Read, Tensors};
-use crate::train::{Progress, Trainer};
+use crate::train::{Progress, Trainer, WINDOW};
 
 /// Before the names of the observations' moments.
 pub(super) const MOMENTS: &str = "observation.";
@@ -16,23 +19,41 @@ const ADAM_SQUARE: &str = "adam.square.";
 
 /// `policy.safetensors`.
 pub(super) fn policy(trainer: &Trainer) -> Result<Vec<u8>, BadTensors> {
+    policy_of(trainer.learner(), trainer.normaliser())
+}
+
+/// The same of a learner and what it sees the world through.
+pub(super) fn policy_of(
+    learner: &Learner,
+    normaliser: Option<&RunningMoments>,
+) -> Result<Vec<u8>, BadTensors> {
     let mut tensors = Tensors::default();
-    let learner = trainer.learner();
     tensors.network("", learner.net(), learner.parameters());
-    if let Some(moments) = trainer.normaliser() {
+    if let Some(moments) = normaliser {
         write_moments(&mut tensors, MOMENTS, moments);
     }
     tensors.to_bytes()
 }
 
+/// What every learner's training depends on: optimiser, order of rows, and the latest returns.
+pub(super) fn write_learner(
+    tensors: &mut Tensors,
+    learner: &Learner,
+    order: &Rng,
+    returns: &VecDeque<f64>,
+) {
+    tensors.network(ADAM_MEAN, learner.net(), &learner.adam().mean);
+    tensors.network(ADAM_SQUARE, learner.net(), &learner.adam().square);
+    tensors.u64("rng.order", &[4], order.save());
+    tensors.f64("returns", &[returns.len()], returns.iter().copied());
+}
+
 /// `training.safetensors`.
 pub(super) fn training(trainer: &Trainer) -> Result<Vec<u8>, BadTensors> {
     let mut tensors = Tensors::default();
-    let learner = trainer.learner();
-    tensors.network(ADAM_MEAN, learner.net(), &learner.adam().mean);
-    tensors.network(ADAM_SQUARE, learner.net(), &learner.adam().square);
+    let returns = &trainer.progress().returns;
+    write_learner(&mut tensors, trainer.learner(), &trainer.order, returns);
     tensors.u64("rng.actions", &[4], trainer.actions.save());
-    tensors.u64("rng.order", &[4], trainer.order.save());
     tensors.f32(
         "inputs",
         &[trainer.inputs.len()],
@@ -43,8 +64,6 @@ pub(super) fn training(trainer: &Trainer) -> Result<Vec<u8>, BadTensors> {
         &[trainer.starts.len()],
         trainer.starts.iter().map(|&start| u64::from(start)),
     );
-    let returns = &trainer.progress().returns;
-    tensors.f64("returns", &[returns.len()], returns.iter().copied());
     if let Some(scale) = &trainer.rewards {
         let (moments, returns) = scale.save();
         write_moments(&mut tensors, REWARDS, moments);
@@ -75,7 +94,7 @@ pub(super) fn training(trainer: &Trainer) -> Result<Vec<u8>, BadTensors> {
     tensors.to_bytes()
 }
 
-fn write_moments(tensors: &mut Tensors, prefix: &str, moments: &RunningMoments) {
+pub(super) fn write_moments(tensors: &mut Tensors, prefix: &str, moments: &RunningMoments) {
     let (mean, variance, count) = moments.save();
     tensors.f64(format!("{prefix}mean"), &[mean.len()], mean.iter().copied());
     tensors.f64(
@@ -128,40 +147,14 @@ impl Checkpoint {
         let mut hyper = manifest.hyperparameters.clone();
         hyper.n_timesteps = n_timesteps.or(hyper.n_timesteps);
         let mut trainer = Trainer::new(&manifest.environment, hyper, manifest.seed, budget)?;
-        let of_policy = |error| Reason::Tensors {
-            file: POLICY,
-            error,
-        };
-        let of_training = |error| Reason::Tensors {
-            file: TRAINING,
-            error,
-        };
-        let misfit = |what| Reason::State(what, manifest.environment.clone());
-
-        let read = Read::new(&self.policy).map_err(of_policy)?;
-        let net = trainer.learner.net().clone();
-        read.network("", &net, trainer.learner.parameters_mut())
-            .map_err(of_policy)?;
-        if let Some(observations) = &mut trainer.observations {
-            *observations = moments(&read, MOMENTS, observations.width()).map_err(of_policy)?;
-        }
-
+        let misfit = |what| self.misfit(what);
+        trainer.progress = self.load_learner(
+            &mut trainer.learner,
+            &mut trainer.observations,
+            &mut trainer.order,
+        )?;
         let read = Read::new(&self.training).map_err(of_training)?;
-        let adam = trainer.learner.adam_mut();
-        read.network(ADAM_MEAN, &net, &mut adam.mean)
-            .map_err(of_training)?;
-        read.network(ADAM_SQUARE, &net, &mut adam.square)
-            .map_err(of_training)?;
-        adam.steps = manifest.adam_steps;
-        let rng = |name: &str| {
-            let state = read.u64(name).map_err(of_training)?;
-            state
-                .try_into()
-                .map(Rng::restore)
-                .map_err(|_| misfit("a generator"))
-        };
-        trainer.actions = rng("rng.actions")?;
-        trainer.order = rng("rng.order")?;
+        trainer.actions = self.rng(&read, "rng.actions")?;
         let (inputs, starts) = (
             read.f32("inputs").map_err(of_training)?,
             read.u64("starts").map_err(of_training)?,
@@ -191,17 +184,73 @@ impl Checkpoint {
         {
             return Err(misfit("an environment's state"));
         }
-        let mut returns = trainer.progress.returns;
-        returns.extend(read.f64("returns").map_err(of_training)?);
-        trainer.progress = Progress {
+        Ok(trainer)
+    }
+}
+
+fn of_policy(error: BadTensors) -> Reason {
+    Reason::Tensors {
+        file: POLICY,
+        error,
+    }
+}
+
+pub(super) fn of_training(error: BadTensors) -> Reason {
+    Reason::Tensors {
+        file: TRAINING,
+        error,
+    }
+}
+
+impl Checkpoint {
+    fn misfit(&self, what: &'static str) -> Reason {
+        Reason::State(what, self.manifest.environment.clone())
+    }
+
+    fn rng(&self, read: &Read<'_>, name: &str) -> Result<Rng, Reason> {
+        let state = read.u64(name).map_err(of_training)?;
+        let state = state.try_into().map(Rng::restore);
+        state.map_err(|_| self.misfit("a generator"))
+    }
+
+    /// Loads what every learner's training depends on, and says how far it had come.
+    pub(super) fn load_learner(
+        &self,
+        learner: &mut Learner,
+        observations: &mut Option<RunningMoments>,
+        order: &mut Rng,
+    ) -> Result<Progress, Reason> {
+        let manifest = &self.manifest;
+        let read = Read::new(&self.policy).map_err(of_policy)?;
+        let net = learner.net().clone();
+        read.network("", &net, learner.parameters_mut())
+            .map_err(of_policy)?;
+        if let Some(observations) = observations {
+            *observations = moments(&read, MOMENTS, observations.width()).map_err(of_policy)?;
+        }
+        let read = Read::new(&self.training).map_err(of_training)?;
+        let adam = learner.adam_mut();
+        read.network(ADAM_MEAN, &net, &mut adam.mean)
+            .map_err(of_training)?;
+        read.network(ADAM_SQUARE, &net, &mut adam.square)
+            .map_err(of_training)?;
+        adam.steps = manifest.adam_steps;
+        *order = self.rng(&read, "rng.order")?;
+        let mut returns = VecDeque::with_capacity(WINDOW);
+        returns.extend(
+            read.f64("returns")
+                .map_err(of_training)?
+                .into_iter()
+                .take(WINDOW),
+        );
+        Ok(Progress {
             steps: manifest.steps,
             updates: manifest.updates,
             episodes: manifest.episodes,
             undone: manifest.undone,
             undone_in_a_row: manifest.undone_in_a_row,
             returns,
-        };
-        Ok(trainer)
+        })
     }
 }
 

@@ -1,0 +1,25 @@
+//! The service: agents that learn from what others send, and act for them.
+//!
+//! In the order of a fragment's way:
+//!
+//! - [`spec`], [`space`]: what an agent is; [`experience`], [`numbers`]: what is sent to it.
+//! - [`ingest`]: takes fragments in, one thread an agent: [`producers`] (each once), [`journal`] (durable before it is acknowledged), then the book.
+//! - [`book`]: what waits, and where everything is: accepted = trained + stale + dropped + pending.
+//! - [`learning`]: the thread that updates the policy, writes the checkpoint, and only then publishes.
+//! - [`policy`]: what acts.
+//! - [`agent`]: one of them, whole; [`agents`]: all of them.
+
+pub mod agent;
+pub mod agents;
+pub mod book;
+mod episodes;
+pub mod experience;
+pub mod history;
+pub mod ingest;
+pub mod journal;
+pub mod learning;
+mod numbers;
+pub mod policy;
+pub mod producers;
+pub mod space;
+pub mod spec;

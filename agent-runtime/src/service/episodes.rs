@@ -1,0 +1,64 @@
+//! Returns of episodes, put together from fragments.
+
+use std::collections::HashMap;
+
+use super::experience::Experience;
+use crate::fragments::End;
+use crate::train::Progress;
+
+/// Environments that are followed at once.
+const MOST_ENVIRONMENTS: usize = 4_096;
+
+/// Episodes under way.
+#[derive(Debug, Default)]
+pub(super) struct Episodes {
+    table: HashMap<u64, Running>,
+    clock: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    /// The number of the transition that comes next.
+    next: u64,
+    sum: f64,
+    /// Its beginning was seen.
+    whole: bool,
+    used: u64,
+}
+
+impl Episodes {
+    /// Takes a fragment's rewards in, and tells `progress` of the episodes that ended in it. One whose beginning was not seen does not count.
+    pub(super) fn play(&mut self, experience: &Experience, progress: &mut Progress) {
+        self.clock += 1;
+        let known = self.table.get(&experience.environment);
+        // The first transition of an environment begins an episode; so does what follows an end.
+        let mut running = known
+            .filter(|running| running.next == experience.seq)
+            .copied()
+            .unwrap_or(Running {
+                next: experience.seq,
+                sum: 0.0,
+                whole: experience.seq == 0,
+                used: 0,
+            });
+        for (reward, end) in experience.outcomes() {
+            running.sum += f64::from(reward);
+            running.next += 1;
+            if end != End::GoesOn {
+                if running.whole {
+                    progress.finished(running.sum);
+                }
+                running.sum = 0.0;
+                running.whole = true;
+            }
+        }
+        running.used = self.clock;
+        if known.is_none() && self.table.len() >= MOST_ENVIRONMENTS {
+            let silent = self.table.iter().min_by_key(|(_, running)| running.used);
+            if let Some(environment) = silent.map(|(environment, _)| *environment) {
+                self.table.remove(&environment);
+            }
+        }
+        self.table.insert(experience.environment, running);
+    }
+}

@@ -1,0 +1,442 @@
+//! Experience as JSON brings it, and as the journal keeps it.
+//!
+//! A fragment is consecutive transitions of one environment under one version of the policy. Everything is checked here, against the agent's spaces:
+//! what comes out can be learnt from.
+
+use std::fmt;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::numbers::Numbers;
+use super::space::{check, shift};
+use super::spec::{AgentSpec, Spaces};
+use crate::distribution::Distribution;
+use crate::env::Space;
+use crate::fragments::{End, Fragment};
+use crate::observation::{encode, inputs};
+
+/// The longest name of an environment or a producer, in bytes.
+pub const MOST_NAME: usize = 256;
+/// Fragments of one request.
+pub const MOST_FRAGMENTS: usize = 1_024;
+
+/// A request: fragments of one producer, numbered without a gap.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// Who sends it: a process, say.
+    pub producer: String,
+    /// Its life: a producer that begins anew takes a higher number, a time say, and counts from zero again.
+    pub epoch: u64,
+    /// The number of the first fragment among all that this producer has sent in this epoch.
+    pub seq: u64,
+    /// The fragments.
+    pub fragments: Vec<FragmentSpec>,
+}
+
+/// A fragment in JSON.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FragmentSpec {
+    /// The environment that it was played in.
+    env_id: EnvId,
+    /// The number of its first transition in that environment: fragments that follow each other are put together again.
+    seq: u64,
+    /// The version of the policy that acted.
+    policy_version: u64,
+    transitions: Columns,
+    /// What was seen after the last transition; needed if that one did not end its episode.
+    #[serde(default)]
+    next_observation: Option<Numbers>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum EnvId {
+    Number(u64),
+    Name(String),
+}
+
+/// A transition in JSON.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Transition {
+    observation: Numbers,
+    action: Numbers,
+    log_prob: f64,
+    #[serde(default)]
+    mask: Option<Numbers>,
+    reward: f64,
+    #[serde(default)]
+    terminated: bool,
+    #[serde(default)]
+    truncated: bool,
+    #[serde(default)]
+    final_observation: Option<Numbers>,
+}
+
+/// Transitions, a column of each of their parts.
+#[derive(Debug, Default)]
+struct Columns {
+    observations: Vec<f32>,
+    actions: Vec<f32>,
+    masks: Vec<f32>,
+    log_probs: Vec<f32>,
+    rewards: Vec<f32>,
+    ends: Vec<End>,
+    /// The final observations of those that were truncated.
+    finals: Vec<f32>,
+    /// How many of those there are.
+    closed: usize,
+    truncated: usize,
+}
+
+impl<'de> Deserialize<'de> for Columns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Rows)
+    }
+}
+
+struct Rows;
+
+impl<'de> Visitor<'de> for Rows {
+    type Value = Columns;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of transitions")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Columns, A::Error> {
+        let mut columns = Columns::default();
+        while let Some(row) = rows.next_element::<Transition>()? {
+            let end = End::of(row.terminated, row.truncated);
+            columns.observations.extend(row.observation.0);
+            columns.actions.extend(row.action.0);
+            columns.masks.extend(row.mask.unwrap_or_default().0);
+            columns.log_probs.push(row.log_prob as f32);
+            columns.rewards.push(row.reward as f32);
+            columns.ends.push(end);
+            if end == End::Truncated {
+                columns.truncated += 1;
+                if let Some(seen) = row.final_observation {
+                    columns.finals.extend(seen.0);
+                    columns.closed += 1;
+                }
+            }
+        }
+        Ok(columns)
+    }
+}
+
+/// A fragment that was checked. Observations are as they were sent, not yet the network's inputs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Experience {
+    /// The environment's name, hashed.
+    pub environment: u64,
+    /// The number of its first transition.
+    pub seq: u64,
+    /// The version of the policy that acted.
+    pub version: u64,
+    observations: Vec<f32>,
+    actions: Vec<f32>,
+    masks: Vec<bool>,
+    log_probs: Vec<f32>,
+    rewards: Vec<f32>,
+    ends: Vec<End>,
+    closings: Vec<f32>,
+}
+
+impl FragmentSpec {
+    /// Checks the fragment against what the agent sees and does. `at` says which one it is.
+    ///
+    /// # Errors
+    /// A sentence that says what was expected, and where.
+    pub fn check(self, at: &str, spec: &AgentSpec, spaces: &Spaces) -> Result<Experience, String> {
+        let Self {
+            env_id,
+            seq,
+            policy_version,
+            transitions: mut columns,
+            next_observation,
+        } = self;
+        let rows = columns.rewards.len();
+        let wrong = |what: String| format!("{at}: {what}");
+        if rows == 0 {
+            return Err(wrong("transitions: expected at least one".to_owned()));
+        }
+        let environment = match env_id {
+            EnvId::Number(number) => hash(&number.to_le_bytes()),
+            EnvId::Name(name) if name.len() <= MOST_NAME => hash(name.as_bytes()),
+            EnvId::Name(_) => {
+                return Err(wrong(format!("env_id: expected at most {MOST_NAME} bytes")));
+            }
+        };
+        let mut observations = Numbers(std::mem::take(&mut columns.observations));
+        shift(&spec.observation_space, &mut observations);
+        let seen = &spaces.observation;
+        check(seen, "observation", rows, &observations.0).map_err(wrong)?;
+        check(&spaces.action, "action", rows, &columns.actions).map_err(wrong)?;
+        let masks = masks(&spaces.distribution(), spec.masked, rows, &columns).map_err(wrong)?;
+        for (what, numbers) in [
+            ("log_prob", &columns.log_probs),
+            ("reward", &columns.rewards),
+        ] {
+            if numbers.iter().any(|x| !x.is_finite()) {
+                return Err(wrong(format!("{what}: expected a finite number")));
+            }
+        }
+        if columns.closed < columns.truncated {
+            return Err(wrong(
+                "final_observation: expected one with each transition that was truncated"
+                    .to_owned(),
+            ));
+        }
+        let mut closings = Numbers(columns.finals);
+        shift(&spec.observation_space, &mut closings);
+        check(seen, "final_observation", columns.truncated, &closings.0).map_err(wrong)?;
+        if columns.ends.last() == Some(&End::GoesOn) {
+            let mut next = next_observation.ok_or_else(|| {
+                wrong("next_observation: expected one, as the last transition did not end its episode".to_owned())
+            })?;
+            shift(&spec.observation_space, &mut next);
+            check(seen, "next_observation", 1, &next.0).map_err(wrong)?;
+            closings.0.extend(next.0);
+        }
+        Ok(Experience {
+            environment,
+            seq,
+            version: policy_version,
+            observations: observations.0,
+            actions: columns.actions,
+            masks,
+            log_probs: columns.log_probs,
+            rewards: columns.rewards,
+            ends: columns.ends,
+            closings: closings.0,
+        })
+    }
+}
+
+fn masks(
+    distribution: &Distribution,
+    masked: bool,
+    rows: usize,
+    columns: &Columns,
+) -> Result<Vec<bool>, String> {
+    let Distribution::Categorical(sizes) = distribution else {
+        return if columns.masks.is_empty() {
+            Ok(Vec::new())
+        } else {
+            Err("mask: expected none".to_owned())
+        };
+    };
+    if !masked {
+        return if columns.masks.is_empty() {
+            Ok(Vec::new())
+        } else {
+            Err("mask: expected none, as this agent is not masked".to_owned())
+        };
+    }
+    let masks = mask_rows(sizes, rows, &columns.masks)?;
+    // An action that was not possible has no probability to learn from.
+    let outputs: usize = sizes.iter().sum();
+    for (mask, action) in masks
+        .chunks_exact(outputs)
+        .zip(columns.actions.chunks_exact(sizes.len()))
+    {
+        let mut rest = mask;
+        for (size, action) in sizes.iter().zip(action) {
+            let (choice, after) = rest.split_at(*size);
+            if !choice
+                .get(*action as usize)
+                .is_some_and(|&possible| possible)
+            {
+                return Err("action: expected one that its mask allows".to_owned());
+            }
+            rest = after;
+        }
+    }
+    Ok(masks)
+}
+
+/// Masks out of numbers: a row each, of which one at least of each choice is possible.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn mask_rows(sizes: &[usize], rows: usize, numbers: &[f32]) -> Result<Vec<bool>, String> {
+    let outputs: usize = sizes.iter().sum();
+    if numbers.len() != rows * outputs {
+        return Err(format!(
+            "mask: expected {rows} times {outputs} of true and false, found {}",
+            numbers.len()
+        ));
+    }
+    if numbers.iter().any(|&x| x != 0.0 && x != 1.0) {
+        return Err("mask: expected true and false, or 1 and 0".to_owned());
+    }
+    let masks: Vec<bool> = numbers.iter().map(|&x| x == 1.0).collect();
+    for row in masks.chunks_exact(outputs) {
+        let mut rest = row;
+        for size in sizes {
+            let (choice, after) = rest.split_at(*size);
+            if !choice.contains(&true) {
+                return Err("mask: expected at least one possible action of each choice".to_owned());
+            }
+            rest = after;
+        }
+    }
+    Ok(masks)
+}
+
+/// FNV-1a: the same in every process, as the journal needs it.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// Room to make a network's inputs in.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    observations: Vec<f32>,
+    closings: Vec<f32>,
+}
+
+impl Experience {
+    /// How many transitions it has.
+    #[must_use]
+    pub fn transitions(&self) -> usize {
+        self.rewards.len()
+    }
+
+    /// Rewards and ends, one a transition.
+    pub fn outcomes(&self) -> impl Iterator<Item = (f32, End)> {
+        self.rewards.iter().copied().zip(self.ends.iter().copied())
+    }
+
+    /// What the buffer takes. The network's inputs are made in `room`.
+    pub fn fragment<'a>(&'a self, tag: u64, space: &Space, room: &'a mut Encoded) -> Fragment<'a> {
+        let (observations, closings) = match space {
+            // As they are.
+            Space::Box { .. } | Space::MultiBinary(_) => (&*self.observations, &*self.closings),
+            Space::Discrete(_) | Space::MultiDiscrete(_) => {
+                encode_rows(space, &self.observations, &mut room.observations);
+                encode_rows(space, &self.closings, &mut room.closings);
+                (&*room.observations, &*room.closings)
+            }
+        };
+        Fragment {
+            tag,
+            environment: self.environment,
+            seq: self.seq,
+            version: self.version,
+            observations,
+            actions: &self.actions,
+            masks: &self.masks,
+            log_probs: &self.log_probs,
+            rewards: &self.rewards,
+            ends: &self.ends,
+            closings,
+        }
+    }
+
+    /// Appends the fragment as the journal keeps it.
+    pub fn write(&self, to: &mut Vec<u8>) {
+        for number in [self.environment, self.seq, self.version] {
+            to.extend(number.to_le_bytes());
+        }
+        let lengths = [
+            self.observations.len(),
+            self.actions.len(),
+            self.masks.len(),
+            self.rewards.len(),
+            self.closings.len(),
+        ];
+        for length in lengths {
+            to.extend((length as u32).to_le_bytes());
+        }
+        for numbers in [
+            &self.observations,
+            &self.actions,
+            &self.log_probs,
+            &self.rewards,
+            &self.closings,
+        ] {
+            to.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
+        }
+        to.extend(self.masks.iter().map(|&possible| u8::from(possible)));
+        to.extend(self.ends.iter().map(|end| *end as u8));
+    }
+
+    /// Reads what [`Experience::write`] wrote, all of `from`; none if it is something else.
+    #[must_use]
+    pub fn read(mut from: &[u8]) -> Option<Self> {
+        let from = &mut from;
+        let (environment, seq, version) = (u64_of(from)?, u64_of(from)?, u64_of(from)?);
+        let mut length = || {
+            let (bytes, rest) = from.split_first_chunk()?;
+            *from = rest;
+            Some(u32::from_le_bytes(*bytes) as usize)
+        };
+        let (observations, actions, masks, rows, closings) =
+            (length()?, length()?, length()?, length()?, length()?);
+        let mut numbers = |count: usize| {
+            let (bytes, rest) = from.split_at_checked(count.checked_mul(4)?)?;
+            *from = rest;
+            let (chunks, _) = bytes.as_chunks();
+            Some(
+                chunks
+                    .iter()
+                    .map(|bytes| f32::from_le_bytes(*bytes))
+                    .collect(),
+            )
+        };
+        let (observations, actions, log_probs, rewards, closings) = (
+            numbers(observations)?,
+            numbers(actions)?,
+            numbers(rows)?,
+            numbers(rows)?,
+            numbers(closings)?,
+        );
+        let (masks, ends) = from.split_at_checked(masks)?;
+        let end = |byte: &u8| match byte {
+            0 => Some(End::GoesOn),
+            1 => Some(End::Terminated),
+            2 => Some(End::Truncated),
+            _ => None,
+        };
+        let ends: Vec<End> = ends.iter().map(end).collect::<Option<_>>()?;
+        (ends.len() == rows).then(|| Self {
+            environment,
+            seq,
+            version,
+            observations,
+            actions,
+            masks: masks.iter().map(|&byte| byte == 1).collect(),
+            log_probs,
+            rewards,
+            ends,
+            closings,
+        })
+    }
+}
+
+fn encode_rows(space: &Space, values: &[f32], to: &mut Vec<f32>) {
+    let (width, inputs) = (space.width(), inputs(space));
+    to.clear();
+    to.resize(values.len() / width * inputs, 0.0);
+    for (value, row) in values.chunks_exact(width).zip(to.chunks_exact_mut(inputs)) {
+        encode(space, value, row);
+    }
+}
+
+/// Takes a number off the front.
+pub(super) fn u64_of(from: &mut &[u8]) -> Option<u64> {
+    let (bytes, rest) = from.split_first_chunk()?;
+    *from = rest;
+    Some(u64::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests;
