@@ -2,12 +2,26 @@
 //!
 //! Every large allocation is a [`Buffer`] of a [`MemoryBudget`]: made at start-up, touched at once so that its pages are there,
 //! and given back to the budget when it is dropped. What does not fit is refused with a sentence, before anything is allocated.
+//!
+//! [`cgroup`] says what the kernel lets the process have, of which the budget is a part ([`MemoryBudget::from_environment`]).
+
+pub mod cgroup;
 
 use std::fmt;
 use std::hint::black_box;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use cgroup::Cgroup;
+
+/// The budget where nothing is configured and nothing is limited.
+pub const DEFAULT_BUDGET: usize = 256 << 20;
+/// Of a cgroup's limit so much at least is no budget's: the program's pages that are in use, stacks, page tables, what the allocator holds beyond what it
+/// was asked for, the kernel's part of sockets, and pages of files being written.
+pub const KEPT_BACK: u64 = 16 << 20;
+/// One part in so many of a limit at least, for much of that grows with what there is to do: a cgroup of 64 MiB leaves a budget of 48, one of 1 GiB 768.
+pub const KEPT_BACK_PART: u64 = 4;
 
 /// What memory is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +116,19 @@ impl MemoryBudget {
         }))
     }
 
+    /// A budget of `configured` bytes; of what a [cgroup's limit leaves](within) if nothing is configured; else of [`DEFAULT_BUDGET`].
+    #[must_use]
+    pub fn from_environment(configured: Option<usize>) -> Self {
+        let limit = || Cgroup::find().and_then(|cgroup| cgroup.limit());
+        Self::new(configured.unwrap_or_else(|| limit().map_or(DEFAULT_BUDGET, within)))
+    }
+
+    /// How many bytes it has in all.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.0.limit
+    }
+
     /// How many bytes are reserved.
     #[must_use]
     pub fn reserved(&self) -> usize {
@@ -154,6 +181,13 @@ impl MemoryBudget {
             bytes,
         })
     }
+}
+
+/// What a cgroup's limit leaves to a budget: all but [`KEPT_BACK`] or one part in [`KEPT_BACK_PART`], whichever is more, but half of it at least.
+#[must_use]
+pub fn within(limit: u64) -> usize {
+    let kept_back = KEPT_BACK.max(limit / KEPT_BACK_PART).min(limit / 2);
+    usize::try_from(limit - kept_back).unwrap_or(usize::MAX)
 }
 
 /// Bytes taken from a budget until it is dropped.
@@ -224,5 +258,15 @@ mod tests {
         drop(kept);
         assert_eq!(budget.reserved(), 0);
         assert!(budget.by_component().all(|(_, bytes)| bytes == 0));
+    }
+
+    #[test]
+    fn of_a_limit_enough_is_kept_back() {
+        for (limit, budget) in [(0, 0), (8, 4), (32, 16), (40, 24), (64, 48), (1024, 768)] {
+            assert_eq!(within(limit << 20), budget << 20, "{limit} MiB");
+        }
+        assert!(within(u64::MAX) > 1 << 62);
+        let configured = MemoryBudget::from_environment(Some(5));
+        assert_eq!(configured.limit(), 5, "whatever the limit is");
     }
 }
