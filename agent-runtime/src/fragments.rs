@@ -18,7 +18,7 @@ mod training;
 
 use serde::{Deserialize, Serialize};
 
-use crate::memory::{MemoryBudget, OverBudget};
+use crate::memory::{MemoryBudget, NoRoom, Storage};
 use crate::rollout::Shape;
 use store::{Entry, Store};
 
@@ -230,11 +230,16 @@ pub struct Fragments {
 }
 
 impl Fragments {
-    /// An empty buffer for a learner of this shape.
+    /// An empty buffer for a learner of this shape, its numbers in memory or in files.
     ///
     /// # Errors
-    /// If it does not fit into the budget.
-    pub fn new(budget: &MemoryBudget, shape: Shape, limits: Limits) -> Result<Self, OverBudget> {
+    /// If it does not fit into the budget, or on the disk.
+    pub fn new(
+        budget: &MemoryBudget,
+        shape: Shape,
+        limits: Limits,
+        storage: Storage<'_>,
+    ) -> Result<Self, NoRoom> {
         // Rows are counted in 32 bits.
         let transitions = limits.transitions.min(u32::MAX as usize);
         let most = Size {
@@ -245,7 +250,7 @@ impl Fragments {
         Ok(Self {
             limits,
             update: (shape.steps * shape.environments).min(transitions),
-            store: Store::new(budget, shape, most)?,
+            store: Store::new(budget, shape, most, storage)?,
             ledger: Ledger::default(),
             refused: false,
         })

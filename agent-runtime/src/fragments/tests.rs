@@ -20,7 +20,7 @@ fn buffer(overflow: Overflow, transitions: usize) -> Fragments {
         overflow,
         ..Limits::default()
     };
-    Fragments::new(&MemoryBudget::new(1 << 24), SHAPE, limits).expect("fits")
+    Fragments::new(&MemoryBudget::new(1 << 24), SHAPE, limits, Storage::Memory).expect("fits")
 }
 
 /// The parts of a fragment, each number of which says whose it is.
