@@ -60,9 +60,9 @@ struct TrainArgs {
     /// Draw the learning curve
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-    /// What the learner may allocate, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 256)]
-    memory: usize,
+    /// What the learner may allocate, in MiB [default: three quarters of the cgroup's limit, or 256]
+    #[arg(long, value_name = "MIB")]
+    memory: Option<usize>,
 }
 
 #[derive(Debug, Args)]

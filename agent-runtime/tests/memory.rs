@@ -9,7 +9,7 @@ use std::cell::Cell;
 use tars_agent::distribution::Distribution;
 use tars_agent::fragments::{End, Fate, Fragment, Fragments, Limits, Overflow, Room};
 use tars_agent::hyper::HyperParameters;
-use tars_agent::memory::MemoryBudget;
+use tars_agent::memory::{MemoryBudget, Storage};
 use tars_agent::ppo::Learner;
 use tars_agent::rng::Rng;
 use tars_agent::rollout::Rollout;
@@ -94,7 +94,14 @@ fn learning_from_fragments_allocates_nothing() {
         n_epochs: 2,
         ..HyperParameters::default()
     };
-    for overflow in [Overflow::Backpressure, Overflow::DropOldest] {
+    let directory = tempfile::tempdir().unwrap();
+    let mapped = Storage::Mapped(directory.path());
+    for (overflow, storage) in [
+        (Overflow::Backpressure, Storage::Memory),
+        (Overflow::DropOldest, Storage::Memory),
+        (Overflow::Backpressure, mapped),
+        (Overflow::DropOldest, mapped),
+    ] {
         let budget = MemoryBudget::new(1 << 24);
         let before = LIVE.get();
         let mut rng = Rng::new(1, 0);
@@ -106,7 +113,7 @@ fn learning_from_fragments_allocates_nothing() {
             overflow,
             ..Limits::default()
         };
-        let mut fragments = Fragments::new(&budget, learner.shape(), limits).unwrap();
+        let mut fragments = Fragments::new(&budget, learner.shape(), limits, storage).unwrap();
         let mut room = Room::new(&budget, &fragments, learner.net()).unwrap();
         let mut rollout = Rollout::new(&budget, learner.shape()).unwrap();
         let measured = LIVE.get() - before;

@@ -17,16 +17,18 @@ use super::history::History;
 use super::ingest::{Accepted, INBOX, Ingest, Message, NotAccepted};
 use super::learning::{Event, Learning, Session, State};
 use super::policy::{Acting, Answer, Question, ROWS};
-use super::spec::{AgentSpec, BadSpec, Spaces};
+use super::spec::{AgentSpec, BadSpec, Spaces, Where};
 use crate::checkpoint::{BadCheckpoint, Snapshot, Store};
 use crate::fragments::{Fragments, Ledger, Room, Size};
-use crate::memory::{MemoryBudget, OverBudget};
+use crate::memory::{MemoryBudget, NoRoom, OverBudget, Storage};
 use crate::train::{Progress, WINDOW};
 
 /// What an agent is told to be.
 const SPEC: &str = "agent.json";
 const CHECKPOINTS: &str = "checkpoints";
 const JOURNAL: &str = "journal";
+/// Files of a buffer that is mapped.
+const BUFFER: &str = "buffer";
 /// The journal holds at least so much ...
 const LEAST_JOURNAL: u64 = 64 << 20;
 /// ... and so many times what the buffer does: fragments wait in it, and those that were settled since the last checkpoint.
@@ -42,7 +44,7 @@ pub enum CannotStart {
     Spec(#[from] BadSpec),
     /// There is no room.
     #[error(transparent)]
-    Memory(#[from] OverBudget),
+    Room(#[from] NoRoom),
     /// The disk refuses.
     #[error("{}: {error}", path.display())]
     Disk {
@@ -62,6 +64,12 @@ pub enum CannotStart {
         /// How many.
         count: usize,
     },
+}
+
+impl From<OverBudget> for CannotStart {
+    fn from(error: OverBudget) -> Self {
+        Self::Room(error.into())
+    }
 }
 
 /// See the module.
@@ -211,7 +219,19 @@ impl Agent {
     ) -> Result<Self, CannotStart> {
         let spaces = spec.validate()?;
         let mut session = Session::new(&spec, &spaces, &budget)?;
-        let fragments = Fragments::new(&budget, session.learner().shape(), spec.limits())?;
+        let rows = directory.join(BUFFER);
+        let storage = match spec.buffer.storage {
+            Where::Memory => Storage::Memory,
+            Where::Mapped => {
+                fs::create_dir_all(&rows).map_err(|error| CannotStart::Disk {
+                    path: rows.clone(),
+                    error,
+                })?;
+                Storage::Mapped(&rows)
+            }
+        };
+        let shape = session.learner().shape();
+        let fragments = Fragments::new(&budget, shape, spec.limits(), storage)?;
         let room = Room::new(&budget, &fragments, session.learner().net())?;
         let checkpoints = directory.join(CHECKPOINTS);
         let store = Store::open(&checkpoints).map_err(|error| CannotStart::Disk {

@@ -5,7 +5,7 @@ use super::Room;
 use crate::distribution::Distribution;
 use crate::gae::{self, Trajectory};
 use crate::hyper::HyperParameters;
-use crate::memory::MemoryBudget;
+use crate::memory::{MemoryBudget, Storage};
 use crate::net::Tape;
 use crate::normalise::RunningMoments;
 use crate::ppo::{Learner, Outcome};
@@ -104,8 +104,13 @@ fn a_rollout_cut_into_fragments_gives_the_advantages_of_the_whole() {
         &[20, 21, 40],
     ] {
         let mut cut_learner = learner();
-        let mut fragments =
-            Fragments::new(&budget, cut_learner.shape(), Limits::default()).expect("fits");
+        let mut fragments = Fragments::new(
+            &budget,
+            cut_learner.shape(),
+            Limits::default(),
+            Storage::Memory,
+        )
+        .expect("fits");
         let mut room = Room::new(&budget, &fragments, cut_learner.net()).expect("fits");
         let mut rollout = Rollout::new(&budget, cut_learner.shape()).expect("fits");
         let edges: Vec<usize> = [0].iter().chain(cuts).chain(&[STEPS]).copied().collect();
