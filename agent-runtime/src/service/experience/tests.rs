@@ -72,7 +72,10 @@ fn indices_may_begin_anywhere() {
 fn what_is_wrong_is_said() {
     type Change = fn(&mut Value);
     let cases: &[(Change, &str)] = &[
-        (|f| f["transitions"] = json!([]), "fragments[0]: transitions: expected at least one"),
+        (
+            |f| f["transitions"] = json!([]),
+            "fragments[0]: transitions: expected at least one",
+        ),
         (
             |f| f["transitions"][0]["observation"] = json!([1]),
             "fragments[0]: observation: expected 2 times 2 numbers, found 3",
@@ -121,7 +124,10 @@ fn what_is_wrong_is_said() {
             |f| f["transitions"][0]["rewrd"] = json!(1),
             "unknown field `rewrd`, expected one of `observation`, `action`, `log_prob`, `mask`, `reward`, `terminated`, `truncated`, `final_observation`",
         ),
-        (|f| f["env_id"] = json!("x".repeat(257)), "fragments[0]: env_id: expected at most 256 bytes"),
+        (
+            |f| f["env_id"] = json!("x".repeat(257)),
+            "fragments[0]: env_id: expected at most 256 bytes",
+        ),
     ];
     for (change, said) in cases {
         let mut fragment = sound();
@@ -136,7 +142,8 @@ fn experiences() -> impl Strategy<Value = Experience> {
         Just(End::Terminated),
         Just(End::Truncated)
     ];
-    let numbers = || prop::collection::vec(any::<f32>().prop_filter("finite", |x| x.is_finite()), 0..20);
+    let numbers =
+        || prop::collection::vec(any::<f32>().prop_filter("finite", |x| x.is_finite()), 0..20);
     let rows = prop::collection::vec((any::<i16>(), any::<i16>(), ends), 0..20);
     let masks = prop::collection::vec(any::<bool>(), 0..20);
     let heads = (any::<u64>(), any::<u64>(), any::<u64>());

@@ -8,7 +8,9 @@ use super::*;
 
 const MOST: u64 = 1 << 20;
 
-fn open(directory: &Path, next: u64) -> Result<(Journal, Vec<(u64, Vec<u8>)>), JournalError> {
+type Found = Vec<(u64, Vec<u8>)>;
+
+fn open(directory: &Path, next: u64) -> Result<(Journal, Found), JournalError> {
     let mut found = Vec::new();
     let journal = Journal::open(directory, MOST, next, |number, record| {
         found.push((number, record.to_vec()));
@@ -109,7 +111,8 @@ fn damage_that_no_kill_leaves_is_an_error() {
     journal.commit().expect("written");
     let path = segments(directory.path()).remove(0);
     let mut file = OpenOptions::new().write(true).open(&path).expect("there");
-    file.seek(io::SeekFrom::Start(HEADER as u64)).expect("within");
+    file.seek(io::SeekFrom::Start(HEADER as u64))
+        .expect("within");
     file.write_all(b"F").expect("written");
     let damaged = open(directory.path(), 0).expect_err("damaged").to_string();
     assert!(
@@ -133,7 +136,12 @@ fn a_disk_that_refuses_loses_nothing_that_was_committed() {
     append(&mut journal, b"a");
     journal.commit().expect("written");
     // Every write to it fails: the disk is full.
-    journal.file = Some(OpenOptions::new().append(true).open("/dev/full").expect("there"));
+    journal.file = Some(
+        OpenOptions::new()
+            .append(true)
+            .open("/dev/full")
+            .expect("there"),
+    );
     append(&mut journal, b"b");
     let error = journal.commit().expect_err("full").to_string();
     assert!(error.contains("No space left"), "{error}");
