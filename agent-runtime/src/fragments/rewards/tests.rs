@@ -163,6 +163,13 @@ fn a_return_goes_on_where_it_was_left_and_begins_anew_after_a_gap_or_an_end() {
     bench.push(1, 0, &[4.0], &[false]);
     bench.update();
     assert_eq!(sum(&bench.rewards, 1), Some((1, 4.0)));
+    // And after all of this has begun again.
+    let mut again = Bench::new();
+    let (moments, running) = bench.rewards.save();
+    assert!(again.rewards.restore(moments.clone(), running));
+    again.push(1, 0, &[5.0], &[false]);
+    again.update();
+    assert_eq!(sum(&again.rewards, 1), Some((1, 5.0)));
 }
 
 #[test]
