@@ -63,7 +63,7 @@ fn measure(inputs: usize, storage: Storage<'_>) -> Result<[f64; 3], Box<dyn std:
     for _ in 0..UPDATES {
         let began = Instant::now();
         let taken = fragments.take(1, |_| ());
-        fragments.load(&learner, None, &mut room, &mut rollout);
+        fragments.load(&learner, None, None, &mut room, &mut rollout);
         let loaded = Instant::now();
         fragments.finish(Fate::Trained, |_| ());
         let settled = Instant::now();

@@ -5,13 +5,15 @@
 //!
 //! - [`Fragments::push`] takes one in, or says why not. What happens when room becomes scarce is [`Overflow`]'s to say.
 //! - [`Fragments::take`] begins an update: it settles what is stale, and marks the oldest that fit into the update. [`Fragments::load`] (in
-//!   `training`) copies these to a rollout, and computes their values and advantages.
-//! - [`Fragments::finish`] ends it: what was taken is settled, and its room is free.
+//!   `training`) copies these to a rollout, scales their rewards ([`Rewards`]), and computes their values and advantages.
+//! - [`Fragments::observe`] lets a normaliser see what was learnt from. What a version acts with is what it is trained with: the next one has the new moments.
+//! - [`Fragments::finish`] ends the update: what was taken is settled, and its room is free.
 //!
 //! In between the learner has a copy of its own, so that fragments go on being pushed. Actions are not held against their space here: whoever
 //! calls has done so.
 
 mod ledger;
+mod rewards;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ use crate::rollout::Shape;
 use store::{Entry, Store};
 
 pub use ledger::{Fate, Ledger, Settled};
+pub use rewards::{MOST_ENVIRONMENTS, Rewards, Running};
 pub use training::Room;
 
 /// So many transitions wait at most, unless told otherwise.

@@ -6,9 +6,12 @@ use std::path::Path;
 use std::process::Command;
 
 use tars_agent::distribution::Distribution;
-use tars_agent::fragments::{End, Fate, Fragment, Fragments, Ledger, Limits, Overflow, Room};
+use tars_agent::fragments::{
+    End, Fate, Fragment, Fragments, Ledger, Limits, Overflow, Rewards, Room,
+};
 use tars_agent::hyper::HyperParameters;
 use tars_agent::memory::{Component, MemoryBudget, Storage};
+use tars_agent::normalise::RunningMoments;
 use tars_agent::ppo::Learner;
 use tars_agent::rng::Rng;
 use tars_agent::rollout::{Rollout, Shape};
@@ -35,13 +38,15 @@ fn learnt(storage: Storage<'_>, overflow: Overflow) -> (Vec<u32>, Ledger) {
     let mut fragments = Fragments::new(&budget, learner.shape(), limits, storage).unwrap();
     let mut room = Room::new(&budget, &fragments, learner.net()).unwrap();
     let mut rollout = Rollout::new(&budget, learner.shape()).unwrap();
+    let mut rewards = Rewards::new(&budget, &fragments, 0.99).unwrap();
+    let mut moments = RunningMoments::new(3);
     let mapped = budget.by_component().find(|one| one.0.is_mapped());
     assert_eq!(mapped.unwrap().1 > 0, storage != Storage::Memory);
     let ends = [End::GoesOn, End::Truncated, End::Terminated, End::GoesOn];
     for tag in 0..400 {
         let mut numbers =
             |count: usize| -> Vec<f32> { (0..count).map(|_| rng.normal() as f32).collect() };
-        let (observations, rewards, closings) = (numbers(12), numbers(4), numbers(6));
+        let (observations, earned, closings) = (numbers(12), numbers(4), numbers(6));
         let fragment = Fragment {
             tag,
             environment: tag % 3,
@@ -51,14 +56,16 @@ fn learnt(storage: Storage<'_>, overflow: Overflow) -> (Vec<u32>, Ledger) {
             actions: &[0.0, 1.0, 1.0, 0.0],
             masks: &[true; 8],
             log_probs: &[-0.7; 4],
-            rewards: &rewards,
+            rewards: &earned,
             ends: &ends,
             closings: &closings,
         };
         let _ = fragments.push(&fragment, |_| ());
         if tag % 35 == 0 && fragments.take(tag / 40, |_| ()) > 0 {
-            fragments.load(&learner, None, &mut room, &mut rollout);
+            let rewards = Some(&mut rewards);
+            fragments.load(&learner, Some(&moments), rewards, &mut room, &mut rollout);
             learner.update(&rollout, 1.0, |rows| order.shuffle(rows));
+            fragments.observe(&mut moments);
             fragments.finish(Fate::Trained, |_| ());
         }
     }

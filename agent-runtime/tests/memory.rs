@@ -7,9 +7,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use tars_agent::distribution::Distribution;
-use tars_agent::fragments::{End, Fate, Fragment, Fragments, Limits, Overflow, Room};
+use tars_agent::fragments::{End, Fate, Fragment, Fragments, Limits, Overflow, Rewards, Room};
 use tars_agent::hyper::HyperParameters;
 use tars_agent::memory::{MemoryBudget, Storage};
+use tars_agent::normalise::RunningMoments;
 use tars_agent::ppo::Learner;
 use tars_agent::rng::Rng;
 use tars_agent::rollout::Rollout;
@@ -116,6 +117,8 @@ fn learning_from_fragments_allocates_nothing() {
         let mut fragments = Fragments::new(&budget, learner.shape(), limits, storage).unwrap();
         let mut room = Room::new(&budget, &fragments, learner.net()).unwrap();
         let mut rollout = Rollout::new(&budget, learner.shape()).unwrap();
+        let mut rewards = Rewards::new(&budget, &fragments, 0.99).unwrap();
+        let mut moments = RunningMoments::new(3);
         let measured = LIVE.get() - before;
         let reserved = budget.reserved().cast_signed();
         assert!(
@@ -145,8 +148,10 @@ fn learning_from_fragments_allocates_nothing() {
             }
             // An update now and then, so that each rule has its turn.
             if tag % 70 == 0 && fragments.take(tag / 300, |_| settled += 1) > 0 {
-                fragments.load(&learner, None, &mut room, &mut rollout);
+                let rewards = Some(&mut rewards);
+                fragments.load(&learner, Some(&moments), rewards, &mut room, &mut rollout);
                 learner.update(&rollout, 1.0, |order| rng.shuffle(order));
+                fragments.observe(&mut moments);
                 fragments.finish(Fate::Trained, |_| settled += 1);
             }
         }

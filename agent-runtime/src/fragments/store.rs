@@ -46,6 +46,11 @@ impl Entry {
         self.seq.wrapping_add(u64::from(self.transitions))
     }
 
+    /// It goes on where this one ends.
+    pub(super) fn follows(&self, before: &Self) -> bool {
+        self.environment == before.environment && self.seq == before.next_seq()
+    }
+
     pub(super) fn size(&self) -> Size {
         Size {
             transitions: self.transitions as usize,
@@ -109,6 +114,11 @@ impl Store {
 
     pub(super) fn most(&self) -> Size {
         self.most
+    }
+
+    /// Whether an episode ends with the last transition of a fragment.
+    pub(super) fn ends_episode(&self, entry: &Entry) -> bool {
+        self.ends[entry.rows()].last() != Some(&End::GoesOn)
     }
 
     pub(super) fn entries(&self) -> &[Entry] {
