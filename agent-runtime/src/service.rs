@@ -7,6 +7,7 @@
 //! - [`book`]: what waits, and where everything is: accepted = trained + stale + dropped + pending.
 //! - [`learning`]: the thread that updates the policy, writes the checkpoint, and only then publishes.
 //! - [`policy`]: what acts.
+//! - [`memory`]: where every byte is, and what is done before there are too many.
 //! - [`agent`]: one of them, whole; [`agents`]: all of them.
 
 pub mod agent;
@@ -18,6 +19,7 @@ pub mod history;
 pub mod ingest;
 pub mod journal;
 pub mod learning;
+pub mod memory;
 mod numbers;
 pub mod policy;
 pub mod producers;

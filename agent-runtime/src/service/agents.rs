@@ -46,6 +46,14 @@ pub enum AgentsError {
 /// How an agent is heard of: its sender of events, if anyone listens.
 pub type Listener = Box<dyn Fn(&AgentSpec) -> Option<mpsc::UnboundedSender<Event>> + Send + Sync>;
 
+impl std::fmt::Debug for Agents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agents")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
+}
+
 /// See the module.
 pub struct Agents {
     directory: PathBuf,
