@@ -128,7 +128,14 @@ fn interrupted_training_is_saved_and_goes_on_to_the_same_bits() {
         "{rest:?}"
     );
 
-    accepted(path, &[&train[..], &["parts", "--resume"]].concat());
+    let resumed = accepted(
+        path,
+        &[&train[..], &["parts", "--resume", "--threads", "3"]].concat(),
+    );
+    assert!(
+        resumed.contains(" 8 environments, 3 threads, "),
+        "{resumed}"
+    );
     let last = "checkpoint-000000060160";
     for file in [
         "policy.safetensors",
@@ -181,6 +188,12 @@ fn what_cannot_be_done_is_said_in_one_sentence_and_nothing_is_overwritten() {
         refused(path, &["train", "--env", "cartpole", "--memory", "0"]),
         "the memory budget of 0 bytes has 0 left, and parameters wants 44160"
     );
+    for threads in ["0", "1000"] {
+        assert_eq!(
+            refused(path, &["train", "--env", "cartpole", "--threads", threads]),
+            format!("threads = {threads} is out of range: it must be between 1 and 64")
+        );
+    }
     assert_eq!(
         refused(path, &["eval", "."]),
         ". is no checkpoint and holds none that is intact"

@@ -33,6 +33,7 @@ pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
     } else {
         begin(args, name, &directory, &budget)?
     };
+    trainer.set_threads(args.threads, &budget)?;
     let plot = args.plot.as_deref().map(Plot::new).transpose()?;
     let store = Store::open(&directory)?;
     let stop = stop_on_signals()?;
@@ -43,9 +44,10 @@ pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
         .unwrap_or_else(|| hyper.n_timesteps.map_or(100_000, |all| (all / 10).max(1)));
     writeln!(
         out,
-        "{name}: {} parameters, {} environments, {} of memory, checkpoints in {}",
+        "{name}: {} parameters, {} environments, {}, {} of memory, checkpoints in {}",
         grouped(parameters(&trainer)),
         hyper.n_envs,
+        threads(trainer.learner().threads()),
         mebibytes(budget.reserved()),
         directory.display()
     )?;
@@ -212,6 +214,11 @@ fn parameters(trainer: &Trainer) -> u64 {
         .iter()
         .map(|named| named.at.len() as u64)
         .sum()
+}
+
+fn threads(threads: usize) -> String {
+    let plural = if threads == 1 { "" } else { "s" };
+    format!("{threads} thread{plural}")
 }
 
 fn mebibytes(bytes: usize) -> String {
