@@ -63,7 +63,7 @@ fn an_agent_learns_is_evaluated_and_inspected() {
     assert!(
         fs::read_to_string(path.join("curve.svg"))
             .unwrap()
-            .contains("<path class=\"line\" d=\"M")
+            .contains("<path class=\"line s0\" d=\"M")
     );
 
     let evaluated = accepted(
