@@ -106,7 +106,10 @@ fn interrupted_training_is_saved_and_goes_on_to_the_same_bits() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let train = ["train", "--env", "cartpole", "--steps", "60000", "--out"];
-    accepted(path, &[&train[..], &["whole"]].concat());
+    accepted(
+        path,
+        &[&train[..], &["whole", "--plot", "whole.svg"]].concat(),
+    );
 
     let mut child = command(path, &[&train[..], &["parts"]].concat())
         .stdout(Stdio::piped())
@@ -130,7 +133,11 @@ fn interrupted_training_is_saved_and_goes_on_to_the_same_bits() {
 
     let resumed = accepted(
         path,
-        &[&train[..], &["parts", "--resume", "--threads", "3"]].concat(),
+        &[
+            &train[..],
+            &["parts", "--resume", "--threads", "3", "--plot", "parts.svg"],
+        ]
+        .concat(),
     );
     assert!(
         resumed.contains(" 8 environments, 3 threads, "),
@@ -145,6 +152,24 @@ fn interrupted_training_is_saved_and_goes_on_to_the_same_bits() {
         let read = |run: &str| fs::read(path.join(run).join(last).join(file)).unwrap();
         assert!(read("whole") == read("parts"), "{file}");
     }
+    // The curve is that of the whole run, too.
+    let curve = |name: &str| fs::read_to_string(path.join(name)).unwrap();
+    assert_eq!(curve("parts.svg"), curve("whole.svg"));
+    assert_eq!(curve("parts/curve.json"), curve("whole/curve.json"));
+
+    // A broken one is said, and does not stop training.
+    fs::write(path.join("parts/curve.json"), "{").unwrap();
+    let resume = [
+        "train", "--env", "cartpole", "--steps", "60500", "--out", "parts", "--resume",
+    ];
+    let warned = agent(path, &resume);
+    assert!(warned.status.success());
+    let warned = String::from_utf8(warned.stderr).unwrap();
+    assert!(
+        warned.starts_with("parts/curve.json cannot be used: ")
+            && warned.ends_with("; the learning curve begins anew\n"),
+        "{warned}"
+    );
 }
 
 #[test]
