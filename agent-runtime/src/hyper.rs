@@ -238,8 +238,7 @@ impl HyperParameters {
     }
 }
 
-/// A value that fits, or what it must be.
-pub(crate) fn check<T: Display>(
+fn check<T: Display>(
     name: &'static str,
     value: T,
     fits: impl Fn(&T) -> bool,

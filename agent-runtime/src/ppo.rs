@@ -1,31 +1,23 @@
 //! The learner: acts, and updates its policy from what came of it, as Stable-Baselines3's `PPO` does.
 
-mod part;
 mod statistics;
 #[cfg(test)]
 mod tests;
-mod workers;
-
-use std::sync::Arc;
 
 use crate::adam::{self, Adam};
 use crate::distribution::{Distribution, Draw, Row};
 use crate::hyper::HyperParameters;
-use crate::loss::{Scale, Settings, Sums};
+use crate::loss::{Loss, Scale, Settings, Sums};
 use crate::memory::{Buffer, Component, MemoryBudget, OverBudget};
 use crate::net::{Architecture, Net, Tape};
 use crate::rng::Rng;
-use crate::rollout::{Rollout, Shape};
+use crate::rollout::{Minibatch, Rollout, Shape};
 use crate::simd::{Kernel, Simd, Vector};
 
-use part::{Part, Sum};
-use workers::{Task, Workers};
-
 pub use statistics::{Outcome, Statistics, explained_variance};
-pub use workers::{CannotStart, MOST_THREADS};
 
 /// So many rows go through the network at once: their activations stay in the caches next to the processor. A minibatch is the sum of such
-/// parts in their order, whichever thread computed them.
+/// parts in their order.
 const PART: usize = 64;
 
 /// How far beyond `target_kl` an update may go: Stable-Baselines3's factor.
@@ -34,25 +26,18 @@ const KL_TOLERANCE: f64 = 1.5;
 /// A network, its optimiser, and all the room that an update needs.
 #[derive(Debug)]
 pub struct Learner {
+    simd: Simd,
     hyper: HyperParameters,
-    model: Arc<Model>,
-    /// Threads that compute a part hold it, too; between two waves of parts none does.
-    parameters: Arc<Buffer<f32>>,
+    distribution: Distribution,
+    net: Net,
+    parameters: Buffer<f32>,
     adam: Adam,
     gradient: Buffer<f32>,
-    part: Part,
-    workers: Workers,
+    tape: Tape,
+    part: Minibatch,
     order: Buffer<u32>,
     undo: Undo,
     shape: Shape,
-}
-
-/// What computes: the same for every thread, and it never changes.
-#[derive(Debug)]
-struct Model {
-    simd: Simd,
-    net: Net,
-    distribution: Distribution,
 }
 
 /// A copy of all that an update changes.
@@ -86,20 +71,17 @@ impl Learner {
             mask: if masked { distribution.outputs() } else { 0 },
         };
         let rows = shape.steps * shape.environments;
+        let part = PART.min(hyper.batch_size).min(rows);
         let parameters = net.parameters();
         let copy = || budget.buffer(Component::Undo, parameters, 0.0);
         let log_std = hyper.log_std_init as f32;
-        let model = Model {
-            simd: Simd::detect(),
-            net,
-            distribution,
-        };
         Ok(Self {
-            parameters: Arc::new(model.net.initial(budget, rng, hyper.ortho_init, log_std)?),
+            simd: Simd::detect(),
+            parameters: net.initial(budget, rng, hyper.ortho_init, log_std)?,
             adam: Adam::new(budget, parameters)?,
             gradient: budget.buffer(Component::Gradient, parameters, 0.0)?,
-            part: Part::new(&model, budget, rows_of_part(&hyper, shape), shape)?,
-            workers: Workers::default(),
+            tape: Tape::new(&net, budget, part)?,
+            part: Minibatch::new(budget, part, shape)?,
             order: budget.buffer(Component::Minibatch, rows, 0)?,
             undo: Undo {
                 parameters: copy()?,
@@ -108,34 +90,10 @@ impl Learner {
                 steps: 0,
             },
             hyper,
-            model: Arc::new(model),
+            distribution,
+            net,
             shape,
         })
-    }
-
-    /// Updates with so many threads from now on, the caller's among them: the same bits in less time. No more are started than a minibatch has parts
-    /// of 64 rows. They end with the learner.
-    ///
-    /// # Errors
-    /// If there are none or too many, they do not fit into the budget, or the system refuses one. Updates then take one thread.
-    pub fn set_threads(
-        &mut self,
-        threads: usize,
-        budget: &MemoryBudget,
-    ) -> Result<(), CannotStart> {
-        // What the old ones had is free for the new ones.
-        self.workers = Workers::default();
-        let rows = self.shape.steps * self.shape.environments;
-        let parts = self.hyper.batch_size.min(rows).div_ceil(PART);
-        let part = rows_of_part(&self.hyper, self.shape);
-        self.workers = Workers::start(threads, parts, &self.model, budget, part, self.shape)?;
-        Ok(())
-    }
-
-    /// How many threads an update takes.
-    #[must_use]
-    pub fn threads(&self) -> usize {
-        1 + self.workers.len()
     }
 
     /// What it was told.
@@ -153,7 +111,7 @@ impl Learner {
     /// Its network.
     #[must_use]
     pub fn net(&self) -> &Net {
-        &self.model.net
+        &self.net
     }
 
     /// Its parameters, laid out as its network says.
@@ -164,7 +122,7 @@ impl Learner {
 
     /// The same, to be loaded.
     pub fn parameters_mut(&mut self) -> &mut [f32] {
-        own(&mut self.parameters)
+        &mut self.parameters
     }
 
     /// Its optimiser.
@@ -187,15 +145,10 @@ impl Learner {
     /// What acts.
     #[must_use]
     pub fn policy(&self) -> Policy<'_> {
-        let Model {
-            simd,
-            net,
-            distribution,
-        } = &*self.model;
         Policy {
-            simd: *simd,
-            net,
-            distribution,
+            simd: self.simd,
+            net: &self.net,
+            distribution: &self.distribution,
             parameters: &self.parameters,
         }
     }
@@ -211,7 +164,6 @@ impl Learner {
         mut shuffle: impl FnMut(&mut [u32]),
     ) -> Statistics {
         self.keep();
-        let simd = self.model.simd;
         self.order
             .iter_mut()
             .enumerate()
@@ -226,7 +178,7 @@ impl Learner {
             for start in (0..rows).step_by(batch_size) {
                 let end = rows.min(start + batch_size);
                 let means = self.minibatch(rollout, start..end, remaining);
-                let norm = adam::norm(simd, &self.gradient);
+                let norm = adam::norm(self.simd, &self.gradient);
                 statistics.minibatch(means, norm, &self.hyper);
                 if !(statistics.loss.is_finite() && norm.is_finite()) {
                     return self.undone(statistics);
@@ -241,15 +193,15 @@ impl Learner {
                 }
                 let scale = adam::clip(norm, self.hyper.max_grad_norm);
                 self.adam.step(
-                    simd,
-                    own(&mut self.parameters),
+                    self.simd,
+                    &mut self.parameters,
                     &self.gradient,
                     scale,
                     learning_rate,
                 );
             }
         }
-        if !adam::norm(simd, &self.parameters).is_finite() {
+        if !adam::norm(self.simd, &self.parameters).is_finite() {
             return self.undone(statistics);
         }
         statistics
@@ -277,35 +229,36 @@ impl Learner {
             },
             per_row: per_row as f32,
         };
-        let Self {
-            model,
-            parameters,
-            gradient,
-            part,
-            workers,
-            ..
-        } = self;
-        gradient.fill(0.0);
+        self.gradient.fill(0.0);
         let mut sums = Sums::default();
-        let task = Task {
-            parameters: Arc::clone(parameters),
-            settings,
-        };
-        for wave in rows.chunks(PART * (1 + workers.len())) {
-            // The first part is this thread's own, which adds to the gradient at once.
-            let mut parts = wave.chunks(PART);
-            let first = parts.next().unwrap_or_default();
-            let others = parts.len();
-            workers.begin(parts, &task, |part, rows| part.gather(rollout, rows));
-            part.gather(rollout, first);
-            sums.add(part.learn(model, parameters, settings, gradient));
-            workers.finish(others, |of, part| {
-                sums.add(of);
-                model.simd.run(Sum {
-                    to: gradient,
-                    of: part,
-                });
-            });
+        for rows in rows.chunks(PART) {
+            self.part.gather(rollout, rows);
+            let Self {
+                simd,
+                net,
+                parameters,
+                gradient,
+                tape,
+                part,
+                ..
+            } = self;
+            net.forward(*simd, parameters, &part.observations, rows.len(), tape);
+            sums.add(simd.run(Loss {
+                distribution: &self.distribution,
+                settings,
+                heads: tape.heads(rows.len()),
+                log_std: &parameters[net.log_std()],
+                log_std_gradient: &mut gradient[net.log_std()],
+                transitions: part.transitions(),
+            }));
+            net.backward(
+                *simd,
+                parameters,
+                &part.observations,
+                rows.len(),
+                tape,
+                gradient,
+            );
         }
         sums.scaled(per_row)
     }
@@ -318,24 +271,13 @@ impl Learner {
     }
 
     fn undone(&mut self, mut statistics: Statistics) -> Statistics {
-        own(&mut self.parameters).copy_from_slice(&self.undo.parameters);
+        self.parameters.copy_from_slice(&self.undo.parameters);
         self.adam.mean.copy_from_slice(&self.undo.mean);
         self.adam.square.copy_from_slice(&self.undo.square);
         self.adam.steps = self.undo.steps;
         statistics.outcome = Outcome::Undone;
         statistics
     }
-}
-
-/// The parameters, to be changed.
-fn own(parameters: &mut Arc<Buffer<f32>>) -> &mut [f32] {
-    Arc::get_mut(parameters).expect("a worker lets go of them before it hands its part over")
-}
-
-/// How many rows a part has at most.
-fn rows_of_part(hyper: &HyperParameters, shape: Shape) -> usize {
-    PART.min(hyper.batch_size)
-        .min(shape.steps * shape.environments)
 }
 
 /// The network that these hyper-parameters ask for.

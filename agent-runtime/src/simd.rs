@@ -96,14 +96,16 @@ impl Simd {
     /// Every set of instructions there is, the widest last.
     #[must_use]
     pub fn available() -> Vec<Self> {
-        let widest = Self::detect();
         let mut all = vec![Self(Level::Baseline)];
         #[cfg(target_arch = "x86_64")]
-        if widest == Self(Level::Avx512) {
-            all.push(Self(Level::Avx2));
-        }
-        if widest != Self(Level::Baseline) {
-            all.push(widest);
+        {
+            let widest = Self::detect();
+            if widest == Self(Level::Avx512) {
+                all.push(Self(Level::Avx2));
+            }
+            if widest != Self(Level::Baseline) {
+                all.push(widest);
+            }
         }
         all
     }

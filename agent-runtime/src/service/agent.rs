@@ -19,6 +19,7 @@ use super::learning::{Event, Learning, Session, State};
 use super::memory;
 use super::policy::{Acting, Answer, Question, ROWS};
 use super::spec::{AgentSpec, BadSpec, Spaces, Where};
+use super::turns::Turns;
 use crate::checkpoint::{BadCheckpoint, Snapshot, Store};
 use crate::fragments::{Fragments, Ledger, Room, Size};
 use crate::memory::{MemoryBudget, NoRoom, OverBudget, Storage};
@@ -34,6 +35,8 @@ const BUFFER: &str = "buffer";
 const LEAST_JOURNAL: u64 = 64 << 20;
 /// ... and so many times what the buffer does: fragments wait in it, and those that were settled since the last checkpoint.
 const JOURNAL_FACTOR: u64 = 3;
+/// Why nothing is taken in at first.
+pub const RECOVERING: &str = "what was acknowledged before the restart is being read";
 /// For a thread that learns or takes in: nothing large is on a stack.
 const STACK: usize = 512 << 10;
 
@@ -91,6 +94,7 @@ pub struct Agent {
     buffer: Size,
     concurrency: usize,
     acted: AtomicU64,
+    turns: Turns,
 }
 
 /// How an agent is doing.
@@ -284,7 +288,7 @@ impl Agent {
             &budget,
         )?);
         let mut book = Book::new(fragments, progress, &durable);
-        book.closed = Some("what was acknowledged before the restart is being read".to_owned());
+        book.closed = Some(RECOVERING.to_owned());
         let shared = Arc::new(Shared::new(book));
         let (inbox, messages) = mpsc::channel(INBOX);
         let agent = Self {
@@ -300,6 +304,7 @@ impl Agent {
             journal_most: most,
             concurrency,
             acted: AtomicU64::new(0),
+            turns: Turns::default(),
             acting,
             shared,
             store,
@@ -414,6 +419,12 @@ impl Agent {
     /// What the latest updates said.
     pub fn history(&self) -> MutexGuard<'_, History> {
         lock(&self.history)
+    }
+
+    /// How much of it may be asked at once.
+    #[must_use]
+    pub fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// How many may act at once.
