@@ -1,7 +1,7 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test compatibility ci lint bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz loom train-check bench-agent fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo test compatibility ci lint rules bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz loom train-check bench-agent fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ ci: ## everything that must pass, each stage timed
 	@scripts/ci
 
 lint: check-fmt clippy doc deny ## formatting, clippy, rustdoc, cargo deny
+
+rules: ## check Prometheus alerts, and try them
+	promtool check rules deploy/observability/*.rules.yml
+	promtool test rules deploy/observability/*.rules.test.yml
 
 bench: ## measure: micro-benchmarks of the byte path
 	cargo bench --workspace --bench '*'
