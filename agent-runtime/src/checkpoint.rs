@@ -31,7 +31,8 @@ pub use store::{BEST, KEPT, Store};
 pub const FORMAT: u32 = 1;
 
 const MANIFEST: &str = "manifest.json";
-const POLICY: &str = "policy.safetensors";
+/// What acts, in a checkpoint.
+pub const POLICY: &str = "policy.safetensors";
 const TRAINING: &str = "training.safetensors";
 
 /// What a checkpoint says of itself.

@@ -1,6 +1,7 @@
-//! The command line: `train`, `eval`, `inspect`.
+//! The command line: `train`, `eval`, `inspect`, `serve`.
 
 mod inspect;
+mod serve;
 mod show;
 mod train;
 
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::checkpoint::{Checkpoint, Store};
+use crate::service::config::Config;
 
 /// What an impossible request exits with; clap's own errors exit with it, too.
 const USAGE: u8 = 64;
@@ -32,6 +34,8 @@ enum Command {
     Eval(EvalArgs),
     /// Say what a checkpoint is
     Inspect(InspectArgs),
+    /// Let agents learn from what others send, and act for them
+    Serve(Box<Config>),
 }
 
 #[derive(Debug, Args)]
@@ -60,9 +64,9 @@ struct TrainArgs {
     /// Draw the learning curve
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-    /// What the learner may allocate, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 256)]
-    memory: usize,
+    /// What the learner may allocate, in MiB [default: three quarters of the cgroup's limit, or 256]
+    #[arg(long, value_name = "MIB")]
+    memory: Option<usize>,
 }
 
 #[derive(Debug, Args)]
@@ -112,6 +116,7 @@ pub fn run() -> ExitCode {
         Command::Train(args) => train::run(&args, &mut out),
         Command::Eval(args) => inspect::eval(&args, &mut out),
         Command::Inspect(args) => inspect::run(&args, &mut out),
+        Command::Serve(config) => serve::run(*config),
     };
     outcome.unwrap_or_else(|error| {
         // `inspect | head` has seen enough.

@@ -5,12 +5,15 @@
 //!
 //! - [`Fragments::push`] takes one in, or says why not. What happens when room becomes scarce is [`Overflow`]'s to say.
 //! - [`Fragments::take`] begins an update: it settles what is stale, and marks the oldest that fit into the update. [`Fragments::load`] (in
-//!   `training`) copies these to a rollout, and computes their values and advantages.
-//! - [`Fragments::finish`] ends it: what was taken is settled, and its room is free.
+//!   `training`) copies these to a rollout, scales their rewards ([`Rewards`]), and computes their values and advantages.
+//! - [`Fragments::observe`] lets a normaliser see what was learnt from. What a version acts with is what it is trained with: the next one has the new moments.
+//! - [`Fragments::finish`] ends the update: what was taken is settled, and its room is free.
 //!
 //! In between the learner has a copy of its own, so that fragments go on being pushed. Actions are not held against their space here: whoever
 //! calls has done so.
 
+mod ledger;
+mod rewards;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -18,11 +21,13 @@ mod training;
 
 use serde::{Deserialize, Serialize};
 
-use crate::memory::{MemoryBudget, OverBudget};
+use crate::memory::{MemoryBudget, NoRoom, Storage};
 use crate::normalise::RunningMoments;
 use crate::rollout::Shape;
 use store::{Entry, Store};
 
+pub use ledger::{Fate, Ledger, Settled};
+pub use rewards::{MOST_ENVIRONMENTS, Rewards, Running};
 pub use training::Room;
 
 /// So many transitions wait at most, unless told otherwise.
@@ -169,55 +174,6 @@ pub enum Refused {
     NotFinite(&'static str),
 }
 
-/// How a fragment was settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fate {
-    /// The policy has learnt from it.
-    Trained,
-    /// It was older than `max_policy_lag` when an update began.
-    Stale,
-    /// It made room for others, or its update was undone.
-    Dropped,
-}
-
-/// A fragment that is no longer here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// What it was pushed with.
-    pub tag: u64,
-    /// How many transitions it had.
-    pub transitions: usize,
-    /// Why it is gone.
-    pub fate: Fate,
-}
-
-/// Where every transition is: at every moment accepted = trained + stale + dropped + pending.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ledger {
-    /// Taken in.
-    pub accepted: u64,
-    /// Learnt from.
-    pub trained: u64,
-    /// Too old to be learnt from.
-    pub stale: u64,
-    /// Dropped.
-    pub dropped: u64,
-    /// Waiting, those of a running update among them.
-    pub pending: u64,
-}
-
-impl Ledger {
-    fn settle(&mut self, transitions: u64, fate: Fate) {
-        self.pending -= transitions;
-        *match fate {
-            Fate::Trained => &mut self.trained,
-            Fate::Stale => &mut self.stale,
-            Fate::Dropped => &mut self.dropped,
-        } += transitions;
-    }
-}
-
 /// The buffer.
 #[derive(Debug)]
 pub struct Fragments {
@@ -226,16 +182,23 @@ pub struct Fragments {
     update: usize,
     store: Store,
     ledger: Ledger,
+    /// What the running update learns from.
+    taken: Size,
     /// A fragment was refused for want of room since room was last made.
     refused: bool,
 }
 
 impl Fragments {
-    /// An empty buffer for a learner of this shape.
+    /// An empty buffer for a learner of this shape, its numbers in memory or in files.
     ///
     /// # Errors
-    /// If it does not fit into the budget.
-    pub fn new(budget: &MemoryBudget, shape: Shape, limits: Limits) -> Result<Self, OverBudget> {
+    /// If it does not fit into the budget, or on the disk.
+    pub fn new(
+        budget: &MemoryBudget,
+        shape: Shape,
+        limits: Limits,
+        storage: Storage<'_>,
+    ) -> Result<Self, NoRoom> {
         // Rows are counted in 32 bits.
         let transitions = limits.transitions.min(u32::MAX as usize);
         let most = Size {
@@ -246,8 +209,9 @@ impl Fragments {
         Ok(Self {
             limits,
             update: (shape.steps * shape.environments).min(transitions),
-            store: Store::new(budget, shape, most)?,
+            store: Store::new(budget, shape, most, storage)?,
             ledger: Ledger::default(),
+            taken: Size::default(),
             refused: false,
         })
     }
@@ -289,13 +253,16 @@ impl Fragments {
         self.used().reaches(PAUSE, self.most())
     }
 
-    /// Goes on with the account of before: what waited then is pushed again, and counts as accepted when it is.
-    pub fn restore(&mut self, ledger: Ledger) {
-        self.ledger = Ledger {
-            accepted: ledger.accepted - ledger.pending,
-            pending: 0,
-            ..ledger
-        };
+    /// Goes on from an account that was saved. What was pending then is to be pushed again, in the same order, and is accepted as it was before: so the
+    /// account is whole at every moment, and the same again in the end.
+    pub fn restore(&mut self, saved: Ledger) {
+        self.ledger = saved.with_pending(self.ledger.pending);
+    }
+
+    /// Tag and transitions of every fragment that waits, in order of arrival, those of a running update among them.
+    pub fn pending(&self) -> impl Iterator<Item = (u64, usize)> {
+        let entries = self.store.entries().iter();
+        entries.map(|entry| (entry.tag, entry.transitions()))
     }
 
     /// Takes the observations of what was [taken](Self::take) into the moments with which the next version sees the world.
@@ -307,25 +274,35 @@ impl Fragments {
         }
     }
 
-    /// Tag and transitions of every fragment that waits, in order of arrival.
-    pub fn pending(&self) -> impl Iterator<Item = (u64, usize)> {
-        let entries = self.store.entries().iter();
-        entries.map(|entry| (entry.tag, entry.transitions()))
-    }
-
-    /// Whether [`Fragments::push`] would take this one in now, behind others of the size `ahead`, and its own size. Where the oldest are dropped,
-    /// what a running update holds may still be in its way then.
+    /// Whether a fragment would be taken in behind others of the size `ahead`, and how large it is, so that it can be made durable before it is [pushed](Self::push). Nothing changes, but that a refusal for want
+    /// of room is remembered, as one of a push: waiting for more would not help, and an update begins with what there is.
     ///
     /// # Errors
-    /// If it would not.
+    /// Those of a push.
     pub fn admits(&mut self, ahead: Size, fragment: &Fragment<'_>) -> Result<Size, Refused> {
-        let size = self.sound(fragment)?;
-        let wanted = self.used().plus(ahead);
-        let full = self.limits.overflow == Overflow::Backpressure
-            && (wanted.reaches(PAUSE, self.most()) || !wanted.plus(size).fits(self.most()));
-        if full {
+        let size = self.store.check(fragment)?;
+        let most = self.most();
+        if size.transitions > self.update || !size.fits(most) {
+            return Err(Refused::TooLong {
+                transitions: size.transitions,
+                most: self.update,
+                closings: size.closings,
+                most_closings: most.closings,
+            });
+        }
+        let (stays, paused) = match self.limits.overflow {
+            Overflow::Backpressure => {
+                let used = self.used().plus(ahead);
+                (used, used.reaches(PAUSE, most))
+            }
+            Overflow::DropOldest => (self.taken, false),
+        };
+        if paused || !stays.plus(size).fits(most) {
             self.refused = true;
-            return Err(self.full());
+            return Err(Refused::Full {
+                pending: self.used().transitions,
+                most: most.transitions,
+            });
         }
         Ok(size)
     }
@@ -339,7 +316,7 @@ impl Fragments {
         fragment: &Fragment<'_>,
         mut settled: impl FnMut(Settled),
     ) -> Result<(), Refused> {
-        let size = self.sound(fragment)?;
+        let size = self.admits(Size::default(), fragment)?;
         let most = self.most();
         let wants = |used: Size| used.plus(size);
         let mut crowded =
@@ -348,36 +325,9 @@ impl Fragments {
         while crowded && self.drop_oldest(&mut settled) {
             crowded = !wants(self.used()).fits(most);
         }
-        if self.is_paused() || !wants(self.used()).fits(most) {
-            self.refused = true;
-            return Err(self.full());
-        }
         self.store.append(fragment, size);
-        self.ledger.accepted += size.transitions as u64;
-        self.ledger.pending += size.transitions as u64;
+        self.ledger.accept(size.transitions as u64);
         Ok(())
-    }
-
-    /// The size of a fragment whose parts belong together, and which would fit into an empty buffer.
-    fn sound(&self, fragment: &Fragment<'_>) -> Result<Size, Refused> {
-        let size = self.store.check(fragment)?;
-        let most = self.most();
-        if size.transitions > self.update || !size.fits(most) {
-            return Err(Refused::TooLong {
-                transitions: size.transitions,
-                most: self.update,
-                closings: size.closings,
-                most_closings: most.closings,
-            });
-        }
-        Ok(size)
-    }
-
-    fn full(&self) -> Refused {
-        Refused::Full {
-            pending: self.used().transitions,
-            most: self.most().transitions,
-        }
     }
 
     /// Begins an update of the policy of this version: settles what is stale, then takes the oldest fragments, leaving out those that no longer
@@ -387,19 +337,21 @@ impl Fragments {
         let is_stale = |entry: &Entry| entry.version.saturating_add(lag) < version;
         self.settle(|entry| is_stale(entry).then_some(Fate::Stale), settled);
         let mut room = if self.is_ready() { self.update } else { 0 };
-        let most = room;
+        self.taken = Size::default();
         for entry in self.store.entries_mut() {
             entry.taken = entry.transitions() <= room;
             if entry.taken {
                 room -= entry.transitions();
+                self.taken = self.taken.plus(entry.size());
             }
         }
-        most - room
+        self.taken.transitions
     }
 
     /// Ends the update: what was taken is settled so. [`Fate::Dropped`] if the update was undone: to learn from it once more would end in the same way.
     pub fn finish(&mut self, fate: Fate, settled: impl FnMut(Settled)) {
         self.settle(|entry| entry.taken.then_some(fate), settled);
+        self.taken = Size::default();
     }
 
     /// Whether any was dropped.

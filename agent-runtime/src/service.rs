@@ -11,15 +11,21 @@
 
 pub mod agent;
 pub mod agents;
+pub mod app;
 pub mod book;
+pub mod config;
 mod episodes;
 pub mod experience;
 pub mod history;
+pub mod http;
 pub mod ingest;
 pub mod journal;
 pub mod learning;
+pub mod metrics;
 mod numbers;
 pub mod policy;
 pub mod producers;
 pub mod space;
 pub mod spec;
+pub mod tracing;
+pub mod turns;

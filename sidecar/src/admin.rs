@@ -37,6 +37,7 @@ use crate::readiness::{Missing, Readiness};
 
 pub use local::local_only;
 pub use serve::{Bound, Peer};
+pub use stall::Stall;
 
 /// Longest log filter: a line of directives.
 const MAX_FILTER: usize = 4096;

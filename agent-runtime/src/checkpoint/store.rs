@@ -163,6 +163,11 @@ impl Store {
         of.starts_with(CHECKPOINT).then(|| self.directory.join(of))
     }
 
+    /// The names by which checkpoints are kept.
+    pub fn pins(&self) -> impl Iterator<Item = String> {
+        names(&self.directory).filter_map(|name| name.strip_suffix(".pin").map(str::to_owned))
+    }
+
     /// Means are compared over whole windows only.
     fn is_best(&self, manifest: &Manifest) -> bool {
         let Some(mean) = manifest.mean_return.filter(|_| manifest.window == WINDOW) else {
@@ -177,9 +182,7 @@ impl Store {
 
     /// Removes all but the latest and the pinned ones. What cannot be removed is tried again next time.
     fn prune(&self) {
-        let pins =
-            names(&self.directory).filter_map(|name| name.strip_suffix(".pin").map(str::to_owned));
-        let pinned: Vec<PathBuf> = pins.filter_map(|name| self.pinned(&name)).collect();
+        let pinned: Vec<PathBuf> = self.pins().filter_map(|name| self.pinned(&name)).collect();
         for path in self.checkpoints().iter().skip(KEPT) {
             if !pinned.contains(path) {
                 let _ = fs::remove_dir_all(path);

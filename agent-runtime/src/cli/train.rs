@@ -27,7 +27,7 @@ pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
         .out
         .clone()
         .unwrap_or_else(|| Path::new("runs").join(name));
-    let budget = MemoryBudget::new(args.memory.saturating_mul(1 << 20));
+    let budget = MemoryBudget::from_environment(args.memory.map(|mib| mib.saturating_mul(1 << 20)));
     let mut trainer = if args.resume {
         resume(args, name, &directory, &budget, out)?
     } else {

@@ -17,20 +17,24 @@ use super::history::History;
 use super::ingest::{Accepted, INBOX, Ingest, Message, NotAccepted};
 use super::learning::{Event, Learning, Session, State};
 use super::policy::{Acting, Answer, Question, ROWS};
-use super::spec::{AgentSpec, BadSpec, Spaces};
+use super::spec::{AgentSpec, BadSpec, Spaces, Where};
 use crate::checkpoint::{BadCheckpoint, Snapshot, Store};
 use crate::fragments::{Fragments, Ledger, Room, Size};
-use crate::memory::{MemoryBudget, OverBudget};
+use crate::memory::{MemoryBudget, NoRoom, OverBudget, Storage};
 use crate::train::{Progress, WINDOW};
 
 /// What an agent is told to be.
 const SPEC: &str = "agent.json";
 const CHECKPOINTS: &str = "checkpoints";
 const JOURNAL: &str = "journal";
+/// Files of a buffer that is mapped.
+const BUFFER: &str = "buffer";
 /// The journal holds at least so much ...
 const LEAST_JOURNAL: u64 = 64 << 20;
 /// ... and so many times what the buffer does: fragments wait in it, and those that were settled since the last checkpoint.
 const JOURNAL_FACTOR: u64 = 3;
+/// Why nothing is taken in at first.
+pub const RECOVERING: &str = "what was acknowledged before the restart is being read";
 /// For a thread that learns or takes in: nothing large is on a stack.
 const STACK: usize = 512 << 10;
 
@@ -42,7 +46,7 @@ pub enum CannotStart {
     Spec(#[from] BadSpec),
     /// There is no room.
     #[error(transparent)]
-    Memory(#[from] OverBudget),
+    Room(#[from] NoRoom),
     /// The disk refuses.
     #[error("{}: {error}", path.display())]
     Disk {
@@ -64,6 +68,12 @@ pub enum CannotStart {
     },
 }
 
+impl From<OverBudget> for CannotStart {
+    fn from(error: OverBudget) -> Self {
+        Self::Room(error.into())
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Agent {
@@ -82,6 +92,7 @@ pub struct Agent {
     buffer: Size,
     concurrency: usize,
     acted: AtomicU64,
+    turns: Turns,
 }
 
 /// How an agent is doing.
@@ -211,7 +222,19 @@ impl Agent {
     ) -> Result<Self, CannotStart> {
         let spaces = spec.validate()?;
         let mut session = Session::new(&spec, &spaces, &budget)?;
-        let fragments = Fragments::new(&budget, session.learner().shape(), spec.limits())?;
+        let rows = directory.join(BUFFER);
+        let storage = match spec.buffer.storage {
+            Where::Memory => Storage::Memory,
+            Where::Mapped => {
+                fs::create_dir_all(&rows).map_err(|error| CannotStart::Disk {
+                    path: rows.clone(),
+                    error,
+                })?;
+                Storage::Mapped(&rows)
+            }
+        };
+        let shape = session.learner().shape();
+        let fragments = Fragments::new(&budget, shape, spec.limits(), storage)?;
         let room = Room::new(&budget, &fragments, session.learner().net())?;
         let checkpoints = directory.join(CHECKPOINTS);
         let store = Store::open(&checkpoints).map_err(|error| CannotStart::Disk {
@@ -261,7 +284,7 @@ impl Agent {
             &budget,
         )?);
         let mut book = Book::new(fragments, progress, &durable);
-        book.closed = Some("what was acknowledged before the restart is being read".to_owned());
+        book.closed = Some(RECOVERING.to_owned());
         let shared = Arc::new(Shared::new(book));
         let (inbox, messages) = mpsc::channel(INBOX);
         let agent = Self {
@@ -277,6 +300,7 @@ impl Agent {
             journal_most: most,
             concurrency,
             acted: AtomicU64::new(0),
+            turns: Turns::default(),
             acting,
             shared,
             store,
@@ -387,6 +411,12 @@ impl Agent {
     /// What the latest updates said.
     pub fn history(&self) -> MutexGuard<'_, History> {
         lock(&self.history)
+    }
+
+    /// How much of it may be asked at once.
+    #[must_use]
+    pub fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// How many may act at once.

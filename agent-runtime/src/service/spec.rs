@@ -53,6 +53,19 @@ pub struct BufferSpec {
     pub max_policy_lag: u64,
     /// What to do when room becomes scarce.
     pub overflow: Overflow,
+    /// Where it lies.
+    pub storage: Where,
+}
+
+/// Where a buffer lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Where {
+    /// In memory.
+    #[default]
+    Memory,
+    /// In files beside the agent's checkpoints, from where the kernel may take the memory back.
+    Mapped,
 }
 
 impl Default for BufferSpec {
@@ -61,6 +74,7 @@ impl Default for BufferSpec {
             transitions: MOST_TRANSITIONS,
             max_policy_lag: MAX_POLICY_LAG,
             overflow: Overflow::default(),
+            storage: Where::default(),
         }
     }
 }

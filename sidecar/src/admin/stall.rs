@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 /// A stream whose writes fail when nothing could be written for a while.
-pub(super) struct Stall<S> {
+#[derive(Debug)]
+pub struct Stall<S> {
     stream: S,
     limit: Duration,
     /// Runs while a write waits.
@@ -18,7 +19,8 @@ pub(super) struct Stall<S> {
 }
 
 impl<S> Stall<S> {
-    pub(super) fn new(stream: S, limit: Duration) -> Self {
+    /// A stream that waits no longer than this.
+    pub fn new(stream: S, limit: Duration) -> Self {
         Self {
             stream,
             limit,

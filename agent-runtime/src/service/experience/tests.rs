@@ -1,1 +1,179 @@
-//! See below.
+//! Fragments out of JSON: what is right, and every way to be wrong.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn spec(observation: &Value, action: &Value, masked: bool) -> AgentSpec {
+    serde_json::from_value(json!({
+        "name": "a", "observation_space": observation, "action_space": action, "masked": masked,
+    }))
+    .expect("a specification")
+}
+
+fn cart() -> AgentSpec {
+    spec(
+        &json!({"type": "Box", "shape": [2]}),
+        &json!({"type": "Discrete", "n": 3}),
+        true,
+    )
+}
+
+fn read(spec: &AgentSpec, fragment: Value) -> Result<Experience, String> {
+    let fragment: FragmentSpec =
+        serde_json::from_value(fragment).map_err(|error| error.to_string())?;
+    fragment.check("fragments[0]", spec, &spec.validate().expect("sane"))
+}
+
+fn sound() -> Value {
+    json!({
+        "env_id": "one", "seq": 4, "policy_version": 2,
+        "transitions": [
+            {"observation": [1, 2], "action": 1, "log_prob": -0.5, "mask": [true, true, false], "reward": 1,
+             "truncated": true, "final_observation": [3, 4]},
+            {"observation": [5, 6], "action": 2, "log_prob": -1.5, "mask": [0, 0, 1], "reward": -1},
+        ],
+        "next_observation": [[7], [8]],
+    })
+}
+
+#[test]
+fn columns_of_a_sound_fragment() {
+    let experience = read(&cart(), sound()).expect("sound");
+    assert_eq!(experience.observations, [1.0, 2.0, 5.0, 6.0]);
+    assert_eq!(experience.closings, [3.0, 4.0, 7.0, 8.0]);
+    assert_eq!(experience.ends, [End::Truncated, End::GoesOn]);
+    assert_eq!(experience.masks, [true, true, false, false, false, true]);
+    assert_eq!((experience.seq, experience.version), (4, 2));
+}
+
+#[test]
+fn indices_may_begin_anywhere() {
+    let spec = spec(
+        &json!({"type": "Discrete", "n": 3, "start": -1}),
+        &json!({"type": "MultiDiscrete", "nvec": [2, 2]}),
+        false,
+    );
+    let experience = read(
+        &spec,
+        json!({"env_id": 1, "seq": 0, "policy_version": 0,
+        "transitions": [{"observation": -1, "action": [0, 1], "log_prob": 0, "reward": 0, "terminated": true}]}),
+    )
+    .expect("sound");
+    assert_eq!(experience.observations, [0.0]);
+    let mut room = Encoded::default();
+    let spaces = spec.validate().expect("sane");
+    let fragment = experience.fragment(0, &spaces.observation, &mut room);
+    assert_eq!(fragment.observations, [1.0, 0.0, 0.0]);
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    type Change = fn(&mut Value);
+    let cases: &[(Change, &str)] = &[
+        (
+            |f| f["transitions"] = json!([]),
+            "fragments[0]: transitions: expected at least one",
+        ),
+        (
+            |f| f["transitions"][0]["observation"] = json!([1]),
+            "fragments[0]: observation: expected 2 times 2 numbers, found 3",
+        ),
+        (
+            |f| f["transitions"][0]["action"] = json!(3),
+            "fragments[0]: action: expected a whole number from 0 to 2",
+        ),
+        (
+            |f| f["transitions"][0]["action"] = json!(0.5),
+            "fragments[0]: action: expected a whole number from 0 to 2",
+        ),
+        (
+            |f| f["transitions"][1]["action"] = json!(0),
+            "fragments[0]: action: expected one that its mask allows",
+        ),
+        (
+            |f| f["transitions"][1]["mask"] = json!([0, 0, 0]),
+            "fragments[0]: mask: expected at least one possible action of each choice",
+        ),
+        (
+            |f| f["transitions"][1]["mask"] = json!([0, 0, 2]),
+            "fragments[0]: mask: expected true and false, or 1 and 0",
+        ),
+        (
+            |f| f["transitions"][1]["mask"] = Value::Null,
+            "fragments[0]: mask: expected 2 times 3 of true and false, found 3",
+        ),
+        (
+            |f| f["transitions"][0]["final_observation"] = Value::Null,
+            "fragments[0]: final_observation: expected one with each transition that was truncated",
+        ),
+        (
+            |f| f["next_observation"] = Value::Null,
+            "fragments[0]: next_observation: expected one, as the last transition did not end its episode",
+        ),
+        (
+            |f| f["transitions"][0]["log_prob"] = json!(1e300),
+            "fragments[0]: log_prob: expected a finite number",
+        ),
+        (
+            |f| f["transitions"][0]["reward"] = json!(-1e39),
+            "fragments[0]: reward: expected a finite number",
+        ),
+        (
+            |f| f["transitions"][0]["rewrd"] = json!(1),
+            "unknown field `rewrd`, expected one of `observation`, `action`, `log_prob`, `mask`, `reward`, `terminated`, `truncated`, `final_observation`",
+        ),
+        (
+            |f| f["env_id"] = json!("x".repeat(257)),
+            "fragments[0]: env_id: expected at most 256 bytes",
+        ),
+    ];
+    for (change, said) in cases {
+        let mut fragment = sound();
+        change(&mut fragment);
+        assert_eq!(read(&cart(), fragment).expect_err(said), *said);
+    }
+}
+
+fn experiences() -> impl Strategy<Value = Experience> {
+    let ends = prop_oneof![
+        Just(End::GoesOn),
+        Just(End::Terminated),
+        Just(End::Truncated)
+    ];
+    let numbers =
+        || prop::collection::vec(any::<f32>().prop_filter("finite", |x| x.is_finite()), 0..20);
+    let rows = prop::collection::vec((any::<i16>(), any::<i16>(), ends), 0..20);
+    let masks = prop::collection::vec(any::<bool>(), 0..20);
+    let heads = (any::<u64>(), any::<u64>(), any::<u64>());
+    (heads, numbers(), numbers(), numbers(), masks, rows).prop_map(
+        |((environment, seq, version), observations, actions, closings, masks, rows)| Experience {
+            environment,
+            seq,
+            version,
+            observations,
+            actions,
+            masks,
+            closings,
+            log_probs: rows.iter().map(|row| f32::from(row.0)).collect(),
+            rewards: rows.iter().map(|row| f32::from(row.1)).collect(),
+            ends: rows.iter().map(|row| row.2).collect(),
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(experience in experiences()) {
+        let mut written = Vec::new();
+        experience.write(&mut written);
+        prop_assert_eq!(Experience::read(&written), Some(experience));
+    }
+
+    /// The journal's checksum stands before this; it is still no reason to panic.
+    #[test]
+    fn anything_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Experience::read(&bytes);
+    }
+}
