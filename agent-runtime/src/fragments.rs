@@ -22,7 +22,6 @@ mod training;
 use serde::{Deserialize, Serialize};
 
 use crate::memory::{MemoryBudget, NoRoom, Storage};
-use crate::normalise::RunningMoments;
 use crate::rollout::Shape;
 use store::{Entry, Store};
 
@@ -263,15 +262,6 @@ impl Fragments {
     pub fn pending(&self) -> impl Iterator<Item = (u64, usize)> {
         let entries = self.store.entries().iter();
         entries.map(|entry| (entry.tag, entry.transitions()))
-    }
-
-    /// Takes the observations of what was [taken](Self::take) into the moments with which the next version sees the world.
-    pub fn observe(&self, moments: &mut RunningMoments) {
-        let width = self.store.shape().inputs;
-        for entry in self.store.entries().iter().filter(|entry| entry.taken) {
-            let rows = entry.rows();
-            moments.update(&self.store.observations[rows.start * width..rows.end * width]);
-        }
     }
 
     /// Whether a fragment would be taken in behind others of the size `ahead`, and how large it is, so that it can be made durable before it is [pushed](Self::push). Nothing changes, but that a refusal for want

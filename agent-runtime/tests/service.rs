@@ -28,7 +28,7 @@ fn spec(change: impl FnOnce(&mut Value)) -> AgentSpec {
         "name": "cart",
         "observation_space": {"type": "Box", "shape": [4]},
         "action_space": {"type": "Discrete", "n": 2},
-        "hyperparameters": {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "normalize_observation": true},
+        "hyperparameters": {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "normalize_observation": true, "normalize_reward": true},
         "buffer": {"transitions": 512},
     });
     change(&mut spec);

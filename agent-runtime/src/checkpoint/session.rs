@@ -1,11 +1,59 @@
 //! A service's session as tensors, and back.
 
-use super::training::{of_training, policy_of, write_learner};
+use super::training::{REWARDS, moments, of_training, policy_of, write_learner, write_moments};
 use super::{BadCheckpoint, Checkpoint, Reason, Snapshot, bad, manifest};
+use crate::fragments::{MOST_ENVIRONMENTS, Rewards, Running};
 use crate::service::book::Durable;
 use crate::service::learning::Session;
 use crate::tensors::{BadTensors, Read, Tensors};
 use crate::train::Progress;
+
+/// The returns that run on, a tensor of each of their numbers.
+const RUNNING: &str = "reward.running.";
+
+fn write_rewards(tensors: &mut Tensors, rewards: &Rewards) {
+    let (moments, running) = rewards.save();
+    write_moments(tensors, REWARDS, moments);
+    let shape = [running.len()];
+    let mut numbers = |part: &str, of: fn(&Running) -> u64| {
+        tensors.u64(format!("{RUNNING}{part}"), &shape, running.iter().map(of));
+    };
+    numbers("environment", |one| one.environment);
+    numbers("next_seq", |one| one.next_seq);
+    numbers("update", |one| one.update);
+    tensors.f64(
+        format!("{RUNNING}sum"),
+        &shape,
+        running.iter().map(|one| one.sum),
+    );
+}
+
+/// `false` if it does not fit together.
+fn read_rewards(read: &Read<'_>, rewards: &mut Rewards) -> Result<bool, BadTensors> {
+    let numbers = |part: &str| read.u64(&format!("{RUNNING}{part}"));
+    let (environments, next_seqs, updates) = (
+        numbers("environment")?,
+        numbers("next_seq")?,
+        numbers("update")?,
+    );
+    let sums = read.f64(&format!("{RUNNING}sum"))?;
+    let length = environments.len();
+    if [next_seqs.len(), updates.len(), sums.len()] != [length; 3] || length > MOST_ENVIRONMENTS {
+        return Ok(false);
+    }
+    let running: Vec<Running> = environments
+        .into_iter()
+        .zip(next_seqs)
+        .zip(updates.into_iter().zip(sums))
+        .map(|((environment, next_seq), (update, sum))| Running {
+            environment,
+            next_seq,
+            sum,
+            update,
+        })
+        .collect();
+    Ok(rewards.restore(moments(read, REWARDS, 1)?, &running))
+}
 
 impl Snapshot {
     /// Of a service's agent: checkpoint `number`, at which it had come so far.
@@ -27,6 +75,9 @@ impl Snapshot {
             &session.order,
             &progress.returns,
         );
+        if let Some(rewards) = &session.rewards {
+            write_rewards(&mut tensors, rewards);
+        }
         let training = tensors.to_bytes()?;
         let mut manifest = manifest(&session.learner, progress, &policy, &training);
         manifest.environment = name.to_owned();
@@ -60,14 +111,20 @@ impl Checkpoint {
             .service
             .clone()
             .ok_or_else(|| of_training(BadTensors::Missing("service".to_owned())))?;
-        Read::new(&self.training).map_err(of_training)?;
         let Session {
             learner,
             normaliser,
+            rewards,
             order,
             ..
         } = session;
         let progress = self.load_learner(learner, normaliser, order)?;
+        if let Some(rewards) = rewards {
+            let read = Read::new(&self.training).map_err(of_training)?;
+            if !read_rewards(&read, rewards).map_err(of_training)? {
+                return Err(self.misfit("the scale of rewards"));
+            }
+        }
         Ok((progress, durable))
     }
 

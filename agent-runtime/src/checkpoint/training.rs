@@ -13,7 +13,7 @@ use crate::train::{Progress, Trainer, WINDOW};
 
 /// Before the names of the observations' moments.
 pub(super) const MOMENTS: &str = "observation.";
-const REWARDS: &str = "reward.";
+pub(super) const REWARDS: &str = "reward.";
 const ADAM_MEAN: &str = "adam.mean.";
 const ADAM_SQUARE: &str = "adam.square.";
 
@@ -203,7 +203,7 @@ pub(super) fn of_training(error: BadTensors) -> Reason {
 }
 
 impl Checkpoint {
-    fn misfit(&self, what: &'static str) -> Reason {
+    pub(super) fn misfit(&self, what: &'static str) -> Reason {
         Reason::State(what, self.manifest.environment.clone())
     }
 

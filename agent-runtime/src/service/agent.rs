@@ -235,7 +235,7 @@ impl Agent {
         };
         let shape = session.learner().shape();
         let fragments = Fragments::new(&budget, shape, spec.limits(), storage)?;
-        let room = Room::new(&budget, &fragments, session.learner().net())?;
+        let room = session.learn_from(&fragments, &budget)?;
         let checkpoints = directory.join(CHECKPOINTS);
         let store = Store::open(&checkpoints).map_err(|error| CannotStart::Disk {
             path: checkpoints.clone(),

@@ -22,7 +22,7 @@ use super::history::{History, Point};
 use super::policy::Acting;
 use super::spec::{AgentSpec, Spaces};
 use crate::checkpoint::{Snapshot, Store};
-use crate::fragments::{Fate, Room};
+use crate::fragments::{Fate, Fragments, Rewards, Room};
 use crate::memory::{MemoryBudget, OverBudget};
 use crate::normalise::RunningMoments;
 use crate::ppo::{Learner, Outcome, Statistics};
@@ -44,6 +44,8 @@ pub struct Session {
     pub(crate) learner: Learner,
     /// What this version sees the world through.
     pub(crate) normaliser: Option<RunningMoments>,
+    /// What rewards are brought to scale by.
+    pub(crate) rewards: Option<Rewards>,
     pub(crate) order: Rng,
     pub(crate) seed: u64,
     rollout: Rollout,
@@ -72,10 +74,28 @@ impl Session {
         Ok(Self {
             rollout: Rollout::new(budget, learner.shape())?,
             normaliser: normalised.then(|| RunningMoments::new(spaces.inputs())),
+            rewards: None,
             order: Rng::new(spec.seed, ORDER),
             seed: spec.seed,
             learner,
         })
+    }
+
+    /// What else it needs to learn from these fragments.
+    ///
+    /// # Errors
+    /// If it does not fit into the budget.
+    pub fn learn_from(
+        &mut self,
+        fragments: &Fragments,
+        budget: &MemoryBudget,
+    ) -> Result<Room, OverBudget> {
+        let hyper = self.learner.hyper();
+        let rewards = hyper
+            .normalize_reward
+            .then(|| Rewards::new(budget, fragments, hyper.gamma));
+        self.rewards = rewards.transpose()?;
+        Room::new(budget, fragments, self.learner.net())
     }
 
     /// What learns.
@@ -169,6 +189,7 @@ impl Learning {
         let rows = book.fragments.load(
             &session.learner,
             session.normaliser.as_ref(),
+            session.rewards.as_mut(),
             room,
             &mut session.rollout,
         );

@@ -92,7 +92,7 @@ fn version_1_the_smallest_limit_on_the_way_up_counts_and_what_is_used_of_it() {
         ([64 * MIB, 32 * MIB, 16 * MIB], (Some(16 * MIB), 298_000)),
         ([32 * MIB, 32 * MIB, 32 * MIB], (Some(32 * MIB), 98_000)),
         // With pages of 64 KiB.
-        ([NO_LIMIT, 32 * MIB, NO_LIMIT], (Some(32 * MIB), 198_000)),
+        ([0x7FFF_FFFF_FFFF_0000; 3], (None, 98_000)),
     ] {
         let tree = Tree::new(cgroup, V1_MOUNTS)
             .v1("sys/fs/cgroup/memory/pods/pod:7/agent", limits[0], 100_000)
@@ -171,9 +171,16 @@ fn in_a_container_what_is_mounted_is_its_own_whatever_path_it_is_shown() {
         // Removed while something is left in it.
         ("0::/gone (deleted)\n", V2_MOUNTS),
     ] {
-        let tree = Tree::new(cgroup, mounts).v2("sys/fs/cgroup", "67108864", 100_000);
+        let tree = Tree::new(cgroup, mounts)
+            .v2("sys/fs/cgroup", "67108864", 100_000)
+            // Whatever this is, it is not a cgroup.
+            .v2("sys/fs/other", "1", 1);
         assert_eq!(tree.asked(), (Some(64 * MIB), 97_000), "{cgroup}{mounts}");
     }
+    let inner = Tree::new("0::/docker/abc/inner\n", &at_docker)
+        .v2("sys/fs/cgroup", "max", 200_000)
+        .v2("sys/fs/cgroup/inner", "67108864", 100_000);
+    assert_eq!(inner.asked(), (Some(64 * MIB), 97_000));
     let version_1 = Tree::new("4:memory:/kubepods/pod7/abc\n", V1_MOUNTS).v1(
         "sys/fs/cgroup/memory",
         64 * MIB,
