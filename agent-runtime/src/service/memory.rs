@@ -6,6 +6,7 @@
 //!
 //! [`Guard`] watches what the kernel counts against the cgroup's limit. Before that is reached, nothing more is taken in.
 
+mod collector;
 mod smaps;
 
 use std::fs;
@@ -17,6 +18,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::agents::Agents;
 use crate::memory::cgroup::Cgroup;
+
+pub use collector::Collected;
 
 /// Nothing more is taken in when so much of the cgroup's limit is used, in percent ...
 const CLOSE: u64 = 90;
