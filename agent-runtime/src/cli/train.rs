@@ -165,7 +165,7 @@ fn resume(
 }
 
 /// Set by the first SIGINT or SIGTERM; a second SIGINT ends the process at once.
-fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     flag::register_conditional_shutdown(SIGINT, INTERRUPTED.into(), Arc::clone(&stop))?;
     flag::register(SIGINT, Arc::clone(&stop))?;

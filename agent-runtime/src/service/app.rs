@@ -29,6 +29,7 @@ use super::http::{Http, serve};
 use super::memory::{Collected, Guard as MemoryGuard, count_this_stack};
 use super::metrics;
 use super::tracing::{SpanCounters, start};
+use crate::memory::MemoryBudget;
 
 /// Held by the process whose agents these are.
 const LOCK: &str = ".lock";
@@ -136,7 +137,7 @@ async fn control(
 
     let agents = Arc::new(Agents::new(
         &config.data,
-        config.memory,
+        MemoryBudget::from_environment(config.memory).limit(),
         config.workers(),
         Box::new(|_| None),
     )?);
