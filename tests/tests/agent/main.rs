@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod document;
+mod handbook;
 mod life;
 mod limits;
 mod security;
