@@ -87,7 +87,7 @@ struct EvalArgs {
 struct InspectArgs {
     /// A checkpoint, or a directory of them: its latest
     checkpoint: PathBuf,
-    /// Print its manifest as it is
+    /// Print what its manifest says
     #[arg(long)]
     json: bool,
 }

@@ -6,7 +6,7 @@ use crate::memory::MemoryBudget;
 use crate::normalise::RunningMoments;
 use crate::rng::Rng;
 use crate::tensors::{BadTensors, Read, Tensors};
-use crate::train::{Progress, Trainer};
+use crate::train::{Progress, Trainer, WINDOW};
 
 /// Before the names of the observations' moments.
 pub(super) const MOMENTS: &str = "observation.";
@@ -191,8 +191,12 @@ impl Checkpoint {
         {
             return Err(misfit("an environment's state"));
         }
+        let latest = read.f64("returns").map_err(of_training)?;
+        if latest.len() > WINDOW {
+            return Err(misfit("the number of returns"));
+        }
         let mut returns = trainer.progress.returns;
-        returns.extend(read.f64("returns").map_err(of_training)?);
+        returns.extend(latest);
         trainer.progress = Progress {
             steps: manifest.steps,
             updates: manifest.updates,
