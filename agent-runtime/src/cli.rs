@@ -62,7 +62,7 @@ struct TrainArgs {
     #[arg(long)]
     resume: bool,
     /// Steps between two checkpoints [default: a tenth of all, or 100000]
-    #[arg(long, value_name = "STEPS")]
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     checkpoint_every: Option<u64>,
     /// Draw the learning curve
     #[arg(long, value_name = "FILE.svg")]
@@ -107,7 +107,7 @@ struct EvalArgs {
 struct InspectArgs {
     /// A checkpoint, or a directory of them: its latest
     checkpoint: PathBuf,
-    /// Print its manifest as it is
+    /// Print what its manifest says
     #[arg(long)]
     json: bool,
 }

@@ -298,7 +298,7 @@ impl Seen {
     fn look(&mut self, sample: Sample, client: &mut Client) -> io::Result<()> {
         self.samples.push(sample);
         let (_, agent) = client.ask("GET", "/v1/agents/soak", None)?;
-        let report = agent.get("report").unwrap_or(&agent);
+        let report = &agent["status"];
         let number = |value: &Value| value.as_u64().unwrap_or(0);
         let ledger = |name: &str| number(&report["ledger"][name]);
         let sum: u64 = ["trained", "stale", "dropped", "pending"]
@@ -312,7 +312,7 @@ impl Seen {
         self.waiting = self.waiting.max(ledger("pending"));
         self.journal = self.journal.max(number(&report["journal_bytes"]));
         let (_, checkpoints) = client.ask("GET", "/v1/agents/soak/checkpoints", None)?;
-        let list = checkpoints.get("checkpoints").unwrap_or(&checkpoints);
+        let list = &checkpoints["checkpoints"];
         self.checkpoints = self.checkpoints.max(list.as_array().map_or(0, Vec::len));
         Ok(())
     }
