@@ -18,6 +18,7 @@ use super::ingest::{Accepted, INBOX, Ingest, Message, NotAccepted};
 use super::learning::{Event, Learning, Session, State};
 use super::policy::{Acting, Answer, Question, ROWS};
 use super::spec::{AgentSpec, BadSpec, Spaces, Where};
+use super::turns::Turns;
 use crate::checkpoint::{BadCheckpoint, Snapshot, Store};
 use crate::fragments::{Fragments, Ledger, Room, Size};
 use crate::memory::{MemoryBudget, NoRoom, OverBudget, Storage};
@@ -485,14 +486,14 @@ impl Agent {
     pub async fn accept_entry(
         &self,
         id: EntryId,
-        fragment: Experience,
+        fragment: Arc<Experience>,
         trace: Option<SpanContext>,
     ) -> Result<Accepted, NotAccepted> {
         let (reply, answer) = oneshot::channel();
         let inbox = lock(&self.inbox).clone().ok_or(NotAccepted::Ending)?;
         let message = Message::Entry {
             id,
-            fragment: Box::new(fragment),
+            fragment,
             trace,
             reply,
         };

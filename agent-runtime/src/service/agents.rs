@@ -1,6 +1,7 @@
 //! All agents of a process: what is on the disk is started, what is asked for is made, within one budget.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::agent::{Agent, CannotStart};
 use super::learning::Event;
-use super::spec::{AgentSpec, is_name};
+use super::spec::{AgentSpec, BadSpec, is_name};
 use crate::memory::MemoryBudget;
 
 /// Agents of a process.
@@ -43,8 +44,9 @@ pub enum AgentsError {
     },
 }
 
-/// How an agent is heard of: its sender of events, if anyone listens.
-pub type Listener = Box<dyn Fn(&AgentSpec) -> Option<mpsc::UnboundedSender<Event>> + Send + Sync>;
+/// Where an agent's events go, if anyone listens; or why it cannot be listened to, so that it is not to be.
+pub type Listener =
+    Box<dyn Fn(&AgentSpec) -> Result<Option<mpsc::UnboundedSender<Event>>, BadSpec> + Send + Sync>;
 
 /// See the module.
 pub struct Agents {
@@ -58,6 +60,15 @@ pub struct Agents {
     /// One is made or removed at a time.
     changing: Mutex<()>,
     listener: Listener,
+}
+
+impl fmt::Debug for Agents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agents")
+            .field("directory", &self.directory)
+            .field("running", &self.running)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Agents {
@@ -110,14 +121,15 @@ impl Agents {
             }
             let started = Agent::spec_in(&path).and_then(|spec| match spec {
                 Some(spec) => {
-                    let (budget, events) = (self.budget_left(), (self.listener)(&spec));
-                    Agent::start(spec, &path, budget, self.concurrency, events).map(Some)
+                    let (budget, events) = (self.budget_left(), (self.listener)(&spec)?);
+                    let agent = Agent::start(spec, &path, budget, self.concurrency, events.clone());
+                    agent.map(|agent| Some(introduce(agent, events)))
                 }
                 None => Ok(None),
             });
             match started {
                 Ok(Some(agent)) => {
-                    self.write().insert(name.to_owned(), Arc::new(agent));
+                    self.write().insert(name.to_owned(), agent);
                 }
                 // A kill came before it was whole: nobody was told of it.
                 Ok(None) => {
@@ -153,9 +165,10 @@ impl Agents {
             return Err(AgentsError::TooMany);
         }
         let (name, path) = (spec.name.clone(), self.directory.join(&spec.name));
-        let events = (self.listener)(&spec);
-        let agent = Agent::create(spec, &path, self.budget_left(), self.concurrency, events)?;
-        let agent = Arc::new(agent);
+        let events = (self.listener)(&spec).map_err(CannotStart::from)?;
+        let budget = self.budget_left();
+        let agent = Agent::create(spec, &path, budget, self.concurrency, events.clone())?;
+        let agent = introduce(agent, events);
         self.write().insert(name, agent.clone());
         Ok((agent, true))
     }
@@ -241,6 +254,16 @@ impl Agents {
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Arc<Agent>>> {
         self.running.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tells whoever listens that the agent is there.
+fn introduce(agent: Agent, events: Option<mpsc::UnboundedSender<Event>>) -> Arc<Agent> {
+    let agent = Arc::new(agent);
+    if let Some(events) = events {
+        // Nobody listens when the process ends.
+        let _ = events.send(Event::Started(Arc::downgrade(&agent)));
+    }
+    agent
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -16,7 +16,7 @@ use tars_sidecar::logging::{self, LogLevel};
 use tars_sidecar::otlp;
 use tars_sidecar::readiness::{Blocked, Readiness};
 use tars_sidecar::signals::{Event, Signals};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::agent::RECOVERING;
@@ -26,8 +26,10 @@ use super::http::counters::Counters;
 use super::http::guard::{Guard, Secret};
 use super::http::tls::{Acceptor, BadFile, Files};
 use super::http::{Http, serve};
-use super::tracing::{SpanCounters, start};
 use super::metrics;
+use super::streams::counters::Counters as StreamCounters;
+use super::streams::listener as listen_to;
+use super::tracing::{SpanCounters, start};
 
 /// Held by the process whose agents these are.
 const LOCK: &str = ".lock";
@@ -135,7 +137,11 @@ async fn control(
         &config.data,
         config.memory,
         config.workers(),
-        Box::new(|_| None),
+        listen_to(
+            config.streams(),
+            StreamCounters::register(&registry)?,
+            Handle::current(),
+        ),
     )?);
     metrics::register(&registry, agents.clone())?;
     let counters = Counters::register(&registry)?;
@@ -177,7 +183,10 @@ async fn control(
     }
     drain.start();
     tracing::info!(connections = drain.guards(), "draining");
-    if timeout(config.drain_timeout, drain.finished()).await.is_err() {
+    if timeout(config.drain_timeout, drain.finished())
+        .await
+        .is_err()
+    {
         tracing::warn!(
             connections = drain.guards(),
             "the drain's time is over: cutting what has not come to its end"
@@ -202,7 +211,8 @@ async fn recover(agents: Arc<Agents>, http: &Arc<Http>, starting: Blocked) -> Re
     tokio::spawn(async move {
         let recovers = |agents: &Agents| {
             let all = agents.all();
-            all.iter().any(|agent| agent.report().closed.as_deref() == Some(RECOVERING))
+            all.iter()
+                .any(|agent| agent.report().closed.as_deref() == Some(RECOVERING))
         };
         while recovers(&agents) {
             sleep(LOOK_EVERY).await;
@@ -263,7 +273,9 @@ fn is_local(address: &Address) -> bool {
         Address::Unix(_) => false,
         Address::Tcp { host, .. } => {
             &**host == "localhost"
-                || address.as_socket_addr().is_some_and(|address| address.ip().is_loopback())
+                || address
+                    .as_socket_addr()
+                    .is_some_and(|address| address.ip().is_loopback())
         }
     }
 }
