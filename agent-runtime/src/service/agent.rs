@@ -18,6 +18,7 @@ use super::ingest::{Accepted, INBOX, Ingest, Message, NotAccepted};
 use super::learning::{Event, Learning, Session, State};
 use super::policy::{Acting, Answer, Question, ROWS};
 use super::spec::{AgentSpec, BadSpec, Spaces, Where};
+use super::turns::Turns;
 use crate::checkpoint::{BadCheckpoint, Snapshot, Store};
 use crate::fragments::{Fragments, Ledger, Room, Size};
 use crate::memory::{MemoryBudget, NoRoom, OverBudget, Storage};

@@ -1,6 +1,7 @@
 //! All agents of a process: what is on the disk is started, what is asked for is made, within one budget.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,15 @@ pub struct Agents {
     /// One is made or removed at a time.
     changing: Mutex<()>,
     listener: Listener,
+}
+
+impl fmt::Debug for Agents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agents")
+            .field("directory", &self.directory)
+            .field("running", &self.running)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Agents {

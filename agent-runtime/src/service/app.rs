@@ -26,8 +26,8 @@ use super::http::counters::Counters;
 use super::http::guard::{Guard, Secret};
 use super::http::tls::{Acceptor, BadFile, Files};
 use super::http::{Http, serve};
-use super::tracing::{SpanCounters, start};
 use super::metrics;
+use super::tracing::{SpanCounters, start};
 
 /// Held by the process whose agents these are.
 const LOCK: &str = ".lock";
@@ -177,7 +177,10 @@ async fn control(
     }
     drain.start();
     tracing::info!(connections = drain.guards(), "draining");
-    if timeout(config.drain_timeout, drain.finished()).await.is_err() {
+    if timeout(config.drain_timeout, drain.finished())
+        .await
+        .is_err()
+    {
         tracing::warn!(
             connections = drain.guards(),
             "the drain's time is over: cutting what has not come to its end"
@@ -202,7 +205,8 @@ async fn recover(agents: Arc<Agents>, http: &Arc<Http>, starting: Blocked) -> Re
     tokio::spawn(async move {
         let recovers = |agents: &Agents| {
             let all = agents.all();
-            all.iter().any(|agent| agent.report().closed.as_deref() == Some(RECOVERING))
+            all.iter()
+                .any(|agent| agent.report().closed.as_deref() == Some(RECOVERING))
         };
         while recovers(&agents) {
             sleep(LOOK_EVERY).await;
@@ -263,7 +267,9 @@ fn is_local(address: &Address) -> bool {
         Address::Unix(_) => false,
         Address::Tcp { host, .. } => {
             &**host == "localhost"
-                || address.as_socket_addr().is_some_and(|address| address.ip().is_loopback())
+                || address
+                    .as_socket_addr()
+                    .is_some_and(|address| address.ip().is_loopback())
         }
     }
 }

@@ -12,13 +12,28 @@ use tars_sidecar::logging::Format;
 #[derive(Clone, Debug, Args)]
 pub struct Config {
     /// Where agents are kept; made if it is not there
-    #[arg(long, env = "TARS_AGENT_DATA", value_name = "DIR", default_value = "tars-agent-data")]
+    #[arg(
+        long,
+        env = "TARS_AGENT_DATA",
+        value_name = "DIR",
+        default_value = "tars-agent-data"
+    )]
     pub data: PathBuf,
     /// Where requests are answered: HOST:PORT or unix:/path
-    #[arg(long, env = "TARS_AGENT_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:7205")]
+    #[arg(
+        long,
+        env = "TARS_AGENT_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:7205"
+    )]
     pub listen: Address,
     /// Where probes, metrics and drain are: HOST:PORT or unix:/path
-    #[arg(long, env = "TARS_AGENT_ADMIN", value_name = "ADDRESS", default_value = "127.0.0.1:9465")]
+    #[arg(
+        long,
+        env = "TARS_AGENT_ADMIN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:9465"
+    )]
     pub admin: Address,
     /// What all agents together may reserve: 256MiB, 1GiB, or bytes
     #[arg(long, env = "TARS_AGENT_MEMORY", value_name = "SIZE", default_value = "256MiB", value_parser = size)]
@@ -27,7 +42,12 @@ pub struct Config {
     #[arg(long, env = "TARS_AGENT_WORKERS", value_name = "N")]
     pub workers: Option<NonZeroUsize>,
     /// Connections that are open at once; more wait
-    #[arg(long, env = "TARS_AGENT_MAX_CONNECTIONS", value_name = "N", default_value = "256")]
+    #[arg(
+        long,
+        env = "TARS_AGENT_MAX_CONNECTIONS",
+        value_name = "N",
+        default_value = "256"
+    )]
     pub max_connections: NonZeroUsize,
     /// The largest body of a request, and what all large ones may have together
     #[arg(long, env = "TARS_AGENT_MAX_BODY", value_name = "SIZE", default_value = "8MiB", value_parser = size)]
@@ -36,28 +56,58 @@ pub struct Config {
     #[arg(long, env = "TARS_AGENT_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// A chain of certificates, PEM: TLS is spoken
-    #[arg(long, env = "TARS_AGENT_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    #[arg(
+        long,
+        env = "TARS_AGENT_TLS_CERT",
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
     pub tls_cert: Option<PathBuf>,
     /// Its key, PEM
-    #[arg(long, env = "TARS_AGENT_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    #[arg(
+        long,
+        env = "TARS_AGENT_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
     pub tls_key: Option<PathBuf>,
     /// Authorities, PEM: what changes something must come with a certificate of theirs
-    #[arg(long, env = "TARS_AGENT_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    #[arg(
+        long,
+        env = "TARS_AGENT_TLS_CLIENT_CA",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
     pub tls_client_ca: Option<PathBuf>,
     /// Require token or certificate for reading and acting, too
     #[arg(long, env = "TARS_AGENT_PROTECT_READS")]
     pub protect_reads: bool,
     /// A name by which clients may call a service that listens on the loopback interface, besides localhost and IP addresses
-    #[arg(long, env = "TARS_AGENT_ALLOW_HOST", value_name = "NAME", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "TARS_AGENT_ALLOW_HOST",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
     pub allow_host: Vec<String>,
     /// How long requests under way may take when the process ends, in seconds
     #[arg(long, env = "TARS_AGENT_DRAIN_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub drain_timeout: Duration,
     /// error, warn, info, debug, trace or off, or a list such as info,tars_agent=debug
-    #[arg(long, env = "TARS_AGENT_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
+    #[arg(
+        long,
+        env = "TARS_AGENT_LOG_LEVEL",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
     pub log_level: String,
     /// text or json
-    #[arg(long, env = "TARS_AGENT_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        env = "TARS_AGENT_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
     pub log_format: Format,
 }
 
@@ -102,10 +152,24 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_people_write_them() {
-        for (text, bytes) in [("1", 1), ("64KiB", 65_536), ("8MiB", 8 << 20), ("2GiB", 2 << 30)] {
+        for (text, bytes) in [
+            ("1", 1),
+            ("64KiB", 65_536),
+            ("8MiB", 8 << 20),
+            ("2GiB", 2 << 30),
+        ] {
             assert_eq!(size(text), Ok(bytes));
         }
-        for text in ["", "0", "MiB", "1MB", "-1", "1.5MiB", "99999999999GiB", "1 MiB"] {
+        for text in [
+            "",
+            "0",
+            "MiB",
+            "1MB",
+            "-1",
+            "1.5MiB",
+            "99999999999GiB",
+            "1 MiB",
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
     }

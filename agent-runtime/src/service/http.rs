@@ -136,7 +136,11 @@ impl Http {
         let post = *asked.method == Method::POST;
         let delete = *asked.method == Method::DELETE;
         let guard = self.guard.load();
-        if !route.methods().split(", ").any(|method| method == asked.method.as_str()) {
+        if !route
+            .methods()
+            .split(", ")
+            .any(|method| method == asked.method.as_str())
+        {
             return Err(Problem {
                 allow: Some(route.methods()),
                 ..Problem::new(Reason::Method, format!("expected {}", route.methods()))
@@ -167,15 +171,15 @@ impl Http {
 
     /// The agent of this name.
     fn agent(&self, name: &str) -> Result<Arc<Agent>, Problem> {
-        self.agents.get(name).map_err(|unknown| {
-            match self.agents.failed().remove(name) {
+        self.agents
+            .get(name)
+            .map_err(|unknown| match self.agents.failed().remove(name) {
                 Some(why) => Problem::new(
                     Reason::Failed,
                     format!("the agent could not be started: {why}"),
                 ),
                 None => unknown.into(),
-            }
-        })
+            })
     }
 }
 

@@ -48,7 +48,8 @@ impl Families {
         let gauge = |name: &str, help: &str, labels: &[&str]| {
             IntGaugeVec::new(Opts::new(name, help), labels)
         };
-        let counter = |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["agent"]);
+        let counter =
+            |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["agent"]);
         Ok(Self {
             transitions: gauge(
                 "tars_agent_transitions",
@@ -70,9 +71,18 @@ impl Families {
                 "The version of the policy that acts.",
                 &["agent"],
             )?,
-            updates: counter("tars_agent_updates_total", "Updates, those that were undone among them.")?,
-            undone: counter("tars_agent_updates_undone_total", "Updates that were undone.")?,
-            steps: counter("tars_agent_steps_total", "Transitions that were learnt from.")?,
+            updates: counter(
+                "tars_agent_updates_total",
+                "Updates, those that were undone among them.",
+            )?,
+            undone: counter(
+                "tars_agent_updates_undone_total",
+                "Updates that were undone.",
+            )?,
+            steps: counter(
+                "tars_agent_steps_total",
+                "Transitions that were learnt from.",
+            )?,
             episodes: counter("tars_agent_episodes_total", "Episodes that ended.")?,
             mean_return: GaugeVec::new(
                 Opts::new(
@@ -85,8 +95,16 @@ impl Families {
                 "tars_agent_acted_total",
                 "Observations that were acted on since the process started.",
             )?,
-            journal: gauge("tars_agent_journal_bytes", "Bytes of the journal.", &["agent"])?,
-            producers: gauge("tars_agent_producers", "Producers that are known.", &["agent"])?,
+            journal: gauge(
+                "tars_agent_journal_bytes",
+                "Bytes of the journal.",
+                &["agent"],
+            )?,
+            producers: gauge(
+                "tars_agent_producers",
+                "Producers that are known.",
+                &["agent"],
+            )?,
             failures: counter(
                 "tars_agent_checkpoint_failures_total",
                 "Attempts to write a checkpoint that failed, since the process started.",
@@ -125,7 +143,8 @@ impl Families {
 
     fn descriptions(&self) -> Vec<Desc> {
         let all = self.all().into_iter();
-        all.flat_map(|family| family.desc().into_iter().cloned()).collect()
+        all.flat_map(|family| family.desc().into_iter().cloned())
+            .collect()
     }
 
     fn read(&self, agents: &Agents) {
@@ -187,6 +206,10 @@ impl Collector for Exported {
             return Vec::new();
         };
         families.read(&self.agents);
-        families.all().into_iter().flat_map(Collector::collect).collect()
+        families
+            .all()
+            .into_iter()
+            .flat_map(Collector::collect)
+            .collect()
     }
 }

@@ -38,9 +38,15 @@ impl SpanCounters {
     /// # Errors
     /// If it has some of these names.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let exported = IntCounter::new("tars_agent_spans_exported_total", "Spans that were exported.")?;
+        let exported = IntCounter::new(
+            "tars_agent_spans_exported_total",
+            "Spans that were exported.",
+        )?;
         let dropped = IntCounterVec::new(
-            Opts::new("tars_agent_spans_dropped_total", "Spans that were not exported."),
+            Opts::new(
+                "tars_agent_spans_dropped_total",
+                "Spans that were not exported.",
+            ),
             &["reason"],
         )?;
         registry.register(Box::new(exported.clone()))?;
@@ -162,7 +168,10 @@ async fn export(queue: Queue, exporter: Exporter, mut stopped: oneshot::Receiver
             send(&queue, &exporter, &mut failing).await;
             continue;
         };
-        if timeout_at(deadline, send(&queue, &exporter, &mut failing)).await.is_err() {
+        if timeout_at(deadline, send(&queue, &exporter, &mut failing))
+            .await
+            .is_err()
+        {
             ::tracing::warn!("some spans were not exported before the process ended");
         }
         queue.0.counters.shutdown.inc_by(queue.lock().len() as u64);
@@ -172,7 +181,9 @@ async fn export(queue: Queue, exporter: Exporter, mut stopped: oneshot::Receiver
 
 /// Exports all that waits.
 async fn send(queue: &Queue, exporter: &Exporter, failing: &mut bool) {
-    let Inner { batch, counters, .. } = &*queue.0;
+    let Inner {
+        batch, counters, ..
+    } = &*queue.0;
     loop {
         let spans: Vec<SpanData> = {
             let mut waiting = queue.lock();
@@ -210,7 +221,11 @@ async fn send(queue: &Queue, exporter: &Exporter, failing: &mut bool) {
 fn sampler(env: impl Fn(&str) -> Option<String>) -> Sampler {
     let ratio = || {
         let ratio = env("OTEL_TRACES_SAMPLER_ARG").and_then(|ratio| ratio.trim().parse().ok());
-        Sampler::TraceIdRatioBased(ratio.filter(|ratio| (0.0..=1.0).contains(ratio)).unwrap_or(1.0))
+        Sampler::TraceIdRatioBased(
+            ratio
+                .filter(|ratio| (0.0..=1.0).contains(ratio))
+                .unwrap_or(1.0),
+        )
     };
     let parent = |root| Sampler::ParentBased(Box::new(root));
     match env("OTEL_TRACES_SAMPLER").as_deref().map(str::trim) {

@@ -49,6 +49,10 @@ impl Turns {
     }
 }
 
-fn turn<'a>(of: &'a Semaphore, most: usize, what: &'static str) -> Result<SemaphorePermit<'a>, Busy> {
+fn turn<'a>(
+    of: &'a Semaphore,
+    most: usize,
+    what: &'static str,
+) -> Result<SemaphorePermit<'a>, Busy> {
     of.try_acquire().map_err(|_| Busy { most, what })
 }

@@ -78,7 +78,9 @@ fn read(agent: &Agent, json: &[u8]) -> Result<Rows, Problem> {
     let (spaces, spec) = (acting.spaces(), agent.spec());
     let width = spaces.observation.width();
     let rows = observations.0.len() / width;
-    let most = MOST_ROWS.min(MOST_NUMBERS / acting.distribution().action_width()).max(1);
+    let most = MOST_ROWS
+        .min(MOST_NUMBERS / acting.distribution().action_width())
+        .max(1);
     if rows == 0 || rows > most {
         return Err(Problem::invalid(format!(
             "observations: expected 1 to {most} of {width} numbers each, found {} numbers",
@@ -89,15 +91,18 @@ fn read(agent: &Agent, json: &[u8]) -> Result<Rows, Problem> {
     check(&spaces.observation, "observations", rows, &observations.0).map_err(Problem::invalid)?;
     let masks = match (masks, acting.distribution()) {
         (Some(masks), Distribution::Categorical(sizes)) if spec.masked => {
-            mask_rows(sizes, rows, &masks.0).map_err(|wrong| {
-                Problem::invalid(wrong.replacen("mask:", "masks:", 1))
-            })?
+            mask_rows(sizes, rows, &masks.0)
+                .map_err(|wrong| Problem::invalid(wrong.replacen("mask:", "masks:", 1)))?
         }
         (Some(_), _) => {
-            return Err(Problem::invalid("masks: expected none, as this agent is not masked"));
+            return Err(Problem::invalid(
+                "masks: expected none, as this agent is not masked",
+            ));
         }
         (None, _) if spec.masked => {
-            return Err(Problem::invalid("masks: expected one for each observation, as this agent is masked"));
+            return Err(Problem::invalid(
+                "masks: expected one for each observation, as this agent is masked",
+            ));
         }
         (None, _) => Vec::new(),
     };
@@ -122,13 +127,19 @@ fn write(agent: &Agent, answer: &Answer) -> Vec<u8> {
         number(json, action, x);
     });
     json.extend_from_slice(b",\"env_actions\":");
-    rows(&mut json, action, width, &answer.actions, |json, at, x| match action {
-        // In 64 bits: it may begin anywhere.
-        Space::Discrete(_) => {
-            let _ = write!(json, "{}", start.saturating_add(x as i64));
-        }
-        _ => number(json, action, acting.env_action(at, x)),
-    });
+    rows(
+        &mut json,
+        action,
+        width,
+        &answer.actions,
+        |json, at, x| match action {
+            // In 64 bits: it may begin anywhere.
+            Space::Discrete(_) => {
+                let _ = write!(json, "{}", start.saturating_add(x as i64));
+            }
+            _ => number(json, action, acting.env_action(at, x)),
+        },
+    );
     json.extend_from_slice(b",\"log_probs\":");
     list(&mut json, &answer.log_probs);
     json.extend_from_slice(b",\"values\":");

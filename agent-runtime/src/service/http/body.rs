@@ -192,14 +192,17 @@ pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
             };
             Err(Problem::invalid(sentence))
         }
-        Category::Io | Category::Syntax | Category::Eof => {
-            Err(Problem::new(Reason::Json, format!("expected JSON: {error}")))
-        }
+        Category::Io | Category::Syntax | Category::Eof => Err(Problem::new(
+            Reason::Json,
+            format!("expected JSON: {error}"),
+        )),
     }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
     kind.is_some_and(|kind| {
         let essence = kind.split(';').next().unwrap_or_default().trim();
         essence.eq_ignore_ascii_case("application/json")

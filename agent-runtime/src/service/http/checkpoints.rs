@@ -75,7 +75,9 @@ pub(super) async fn write(
         if pins.len() >= MOST_PINS && !pins.contains_key(pin) {
             return Err(Problem::new(
                 Reason::Exists,
-                format!("pin: expected one of the {MOST_PINS} names that there are, as there can be no more"),
+                format!(
+                    "pin: expected one of the {MOST_PINS} names that there are, as there can be no more"
+                ),
             ));
         }
     }
@@ -97,7 +99,10 @@ pub(super) async fn write(
         let why = why.unwrap_or_else(|| "an update takes longer".to_owned());
         return Err(Problem::new(
             Reason::Disk,
-            format!("no checkpoint was written within {} seconds: {why}", PATIENCE.as_secs()),
+            format!(
+                "no checkpoint was written within {} seconds: {why}",
+                PATIENCE.as_secs()
+            ),
         ));
     }
     let done = blocking(move || {
@@ -119,7 +124,8 @@ pub(super) async fn write(
 fn pins(agent: &Agent) -> BTreeMap<String, PathBuf> {
     let store = agent.store();
     let pins = store.pins();
-    pins.filter_map(|pin| store.pinned(&pin).map(|path| (pin, path))).collect()
+    pins.filter_map(|pin| store.pinned(&pin).map(|path| (pin, path)))
+        .collect()
 }
 
 fn listed(path: &Path, pins: &BTreeMap<String, PathBuf>) -> Option<Listed> {

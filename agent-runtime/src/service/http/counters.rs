@@ -75,9 +75,17 @@ impl Counters {
     }
 
     /// Counts an answer.
-    pub fn count(&self, route: Option<Route>, status: u16, refused: Option<Reason>, took: Duration) {
+    pub fn count(
+        &self,
+        route: Option<Route>,
+        status: u16,
+        refused: Option<Reason>,
+        took: Duration,
+    ) {
         let route = route.map_or(Route::ALL.len(), |route| route as usize);
-        let class = usize::from(status / 100).saturating_sub(2).min(CLASSES.len() - 1);
+        let class = usize::from(status / 100)
+            .saturating_sub(2)
+            .min(CLASSES.len() - 1);
         if let Some(counters) = self.routes.get(route) {
             counters.requests[class].inc();
             counters.seconds.observe(took.as_secs_f64());

@@ -40,9 +40,7 @@ pub(super) async fn experience(
         fragments,
     } = checked;
     let context = asked.remote.clone();
-    let accepted = agent
-        .accept(producer, epoch, seq, fragments, context)
-        .await;
+    let accepted = agent.accept(producer, epoch, seq, fragments, context).await;
     let version = agent.acting().current().number();
     if let Some(span) = span {
         span.version(version);

@@ -41,7 +41,11 @@ impl Secret {
 
     /// Takes as long whatever is right of what was given.
     fn is(&self, given: &[u8]) -> bool {
-        let differ = self.0.iter().zip(given).fold(0, |all, (a, b)| all | (a ^ b));
+        let differ = self
+            .0
+            .iter()
+            .zip(given)
+            .fold(0, |all, (a, b)| all | (a ^ b));
         black_box(differ) == 0 && self.0.len() == given.len()
     }
 }
@@ -81,7 +85,9 @@ impl Guard {
         let given = single(headers, AUTHORIZATION).flatten();
         let given = given.and_then(|given| {
             let (scheme, given) = given.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(given.trim())
+            scheme
+                .eq_ignore_ascii_case("bearer")
+                .then_some(given.trim())
         });
         if given.is_some_and(|given| token.is(given.as_bytes())) {
             return Ok(());
@@ -103,7 +109,9 @@ impl Guard {
         let scheme = if self.tls { "https://" } else { "http://" };
         let own = |origin: &str| host.is_some_and(|host| origin.strip_prefix(scheme) == Some(host));
         if !origin.is_none_or(own) {
-            return Err("expected no Origin but this service's own: pages of others are not answered");
+            return Err(
+                "expected no Origin but this service's own: pages of others are not answered",
+            );
         }
         Ok(())
     }
@@ -139,7 +147,12 @@ mod tests {
 
     use super::*;
 
-    fn judge(guard: &Guard, method: &Method, route: Route, all: &[(HeaderName, &'static str)]) -> Option<Reason> {
+    fn judge(
+        guard: &Guard,
+        method: &Method,
+        route: Route,
+        all: &[(HeaderName, &'static str)],
+    ) -> Option<Reason> {
         let mut headers = HeaderMap::new();
         for (name, value) in all {
             headers.append(name, HeaderValue::from_static(value));
@@ -156,7 +169,11 @@ mod tests {
         };
         let (post, get) = (Method::POST, Method::GET);
         assert_eq!(judge(&guard, &get, Route::Agents, &[]), None);
-        assert_eq!(judge(&guard, &post, Route::Act, &[]), None, "acting changes nothing");
+        assert_eq!(
+            judge(&guard, &post, Route::Act, &[]),
+            None,
+            "acting changes nothing"
+        );
         for (text, right) in [
             ("Bearer secret", true),
             ("bearer  secret", true),
@@ -169,38 +186,95 @@ mod tests {
             let judged = judge(&guard, &post, Route::Experience, &[(AUTHORIZATION, text)]);
             assert_eq!(judged.is_none(), right, "{text}");
         }
-        let twice = [(AUTHORIZATION, "Bearer secret"), (AUTHORIZATION, "Bearer secret")];
+        let twice = [
+            (AUTHORIZATION, "Bearer secret"),
+            (AUTHORIZATION, "Bearer secret"),
+        ];
         assert!(judge(&guard, &Method::DELETE, Route::Agent, &twice).is_some());
-        let closed = Guard { protect_reads: true, ..guard };
-        assert_eq!(judge(&closed, &get, Route::Agents, &[]), Some(Reason::Unauthorized));
-        assert_eq!(judge(&closed, &post, Route::Act, &[]), Some(Reason::Unauthorized));
-        assert_eq!(judge(&closed, &get, Route::Page, &[]), None, "it holds nothing");
+        let closed = Guard {
+            protect_reads: true,
+            ..guard
+        };
+        assert_eq!(
+            judge(&closed, &get, Route::Agents, &[]),
+            Some(Reason::Unauthorized)
+        );
+        assert_eq!(
+            judge(&closed, &post, Route::Act, &[]),
+            Some(Reason::Unauthorized)
+        );
+        assert_eq!(
+            judge(&closed, &get, Route::Page, &[]),
+            None,
+            "it holds nothing"
+        );
     }
 
     #[test]
     fn a_certificate_is_required_where_one_is_asked_for() {
-        let guard = Guard { certificate: true, ..Guard::default() };
+        let guard = Guard {
+            certificate: true,
+            ..Guard::default()
+        };
         let headers = HeaderMap::new();
-        assert!(guard.judge(Route::Agents, &Method::POST, &headers, true).is_ok());
-        assert!(guard.judge(Route::Agents, &Method::POST, &headers, false).is_err());
+        assert!(
+            guard
+                .judge(Route::Agents, &Method::POST, &headers, true)
+                .is_ok()
+        );
+        assert!(
+            guard
+                .judge(Route::Agents, &Method::POST, &headers, false)
+                .is_err()
+        );
     }
 
     #[test]
     fn a_page_of_others_is_not_answered() {
-        let local = Guard { local: true, hosts: vec!["agent".to_owned()], ..Guard::default() };
-        let asked = |all: &[(HeaderName, &'static str)]| judge(&local, &Method::GET, Route::Agents, all).is_none();
-        for host in ["127.0.0.1:1", "[::1]:1", "localhost", "LOCALHOST:1", "agent:80", "10.0.0.1"] {
+        let local = Guard {
+            local: true,
+            hosts: vec!["agent".to_owned()],
+            ..Guard::default()
+        };
+        let asked = |all: &[(HeaderName, &'static str)]| {
+            judge(&local, &Method::GET, Route::Agents, all).is_none()
+        };
+        for host in [
+            "127.0.0.1:1",
+            "[::1]:1",
+            "localhost",
+            "LOCALHOST:1",
+            "agent:80",
+            "10.0.0.1",
+        ] {
             assert!(asked(&[(HOST, host)]), "{host}");
         }
         for host in ["evil.example", "localhost.evil.example", "", "a b"] {
             assert!(!asked(&[(HOST, host)]), "{host}");
         }
-        assert!(asked(&[(HOST, "localhost:1"), (ORIGIN, "http://localhost:1")]));
-        for origin in ["null", "http://evil.example", "http://localhost", "https://localhost:1"] {
-            assert!(!asked(&[(HOST, "localhost:1"), (ORIGIN, origin)]), "{origin}");
+        assert!(asked(&[
+            (HOST, "localhost:1"),
+            (ORIGIN, "http://localhost:1")
+        ]));
+        for origin in [
+            "null",
+            "http://evil.example",
+            "http://localhost",
+            "https://localhost:1",
+        ] {
+            assert!(
+                !asked(&[(HOST, "localhost:1"), (ORIGIN, origin)]),
+                "{origin}"
+            );
         }
-        assert!(!asked(&[(ORIGIN, "http://localhost")]), "no Host to compare with");
+        assert!(
+            !asked(&[(ORIGIN, "http://localhost")]),
+            "no Host to compare with"
+        );
         let open = Guard::default();
-        assert_eq!(judge(&open, &Method::GET, Route::Agents, &[(HOST, "agent.svc")]), None);
+        assert_eq!(
+            judge(&open, &Method::GET, Route::Agents, &[(HOST, "agent.svc")]),
+            None
+        );
     }
 }

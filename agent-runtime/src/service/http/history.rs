@@ -11,7 +11,10 @@ use crate::service::history::Point;
 
 pub(super) fn history(http: &Http, name: &str, asked: &Asked<'_>) -> Result<Response, Problem> {
     let agent = http.agent(name)?;
-    let since = asked.query.split('&').find_map(|pair| pair.strip_prefix("since="));
+    let since = asked
+        .query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("since="));
     let since = since.map_or(Ok(0), str::parse::<u64>).map_err(|_| {
         Problem::invalid("since: expected the number of an update, as `updates` has it")
     })?;

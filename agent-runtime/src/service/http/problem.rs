@@ -1,6 +1,8 @@
 //! What is answered when something is wrong: RFC 9457, with a sentence that says what was expected and where.
 
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -9,6 +11,7 @@ use super::super::agent::CannotStart;
 use super::super::agents::AgentsError;
 use super::super::ingest::NotAccepted;
 use super::super::turns::Busy;
+use crate::memory::NoRoom;
 
 /// Why a request was refused, as metrics count it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +212,7 @@ impl From<AgentsError> for Problem {
             AgentsError::Exists(_) => Reason::Exists,
             AgentsError::TooMany => Reason::OverBudget,
             AgentsError::CannotStart(CannotStart::Spec(_)) => Reason::Invalid,
-            AgentsError::CannotStart(CannotStart::Memory(_)) => Reason::OverBudget,
+            AgentsError::CannotStart(CannotStart::Room(NoRoom::Memory(_))) => Reason::OverBudget,
             AgentsError::CannotStart(_) | AgentsError::Disk { .. } => Reason::Disk,
         };
         Self::new(reason, error.to_string())

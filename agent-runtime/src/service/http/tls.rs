@@ -91,7 +91,9 @@ fn config(files: &Files) -> Result<ServerConfig, BadFile> {
             let mut roots = RootCertStore::empty();
             for certificate in certificates(path)? {
                 let added = roots.add(certificate);
-                added.map_err(|error| bad(path, format!("not an authority's certificate: {error}")))?;
+                added.map_err(|error| {
+                    bad(path, format!("not an authority's certificate: {error}"))
+                })?;
             }
             // Reading may be open to those who have none: what needs one says so itself.
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)

@@ -24,8 +24,8 @@ pub(super) fn remote(headers: &HeaderMap) -> Option<SpanContext> {
     if parent.len() > MOST_TRACEPARENT {
         return None;
     }
-    let context = TraceContextPropagator::new()
-        .extract_with_context(&Context::new(), &Headers(headers));
+    let context =
+        TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
     let context = context.span().span_context().clone();
     context.is_valid().then_some(context)
 }
@@ -62,13 +62,16 @@ impl Span {
 
     /// Ends it. By the conventions, what a client does wrong is no error of the server's span.
     pub(super) fn end(mut self, status: u16, refused: Option<&'static str>) {
-        self.0
-            .set_attribute(KeyValue::new("http.response.status_code", i64::from(status)));
+        self.0.set_attribute(KeyValue::new(
+            "http.response.status_code",
+            i64::from(status),
+        ));
         if let Some(reason) = refused {
             self.0.set_attribute(KeyValue::new("error.type", reason));
         }
         if status >= 500 {
-            self.0.set_status(Status::error(refused.unwrap_or_default()));
+            self.0
+                .set_status(Status::error(refused.unwrap_or_default()));
         }
         self.0.end();
     }
