@@ -157,7 +157,9 @@ mod tests {
         [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat()
     }
 
-    fn reply(entries: &[Option<Vec<(&[u8], &[u8])>>]) -> Vec<u8> {
+    type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
+
+    fn reply(entries: &[Option<Fields<'_>>]) -> Vec<u8> {
         let mut reply = format!("*1\r\n*2\r\n$6\r\nstream\r\n*{}\r\n", entries.len()).into_bytes();
         for (at, fields) in entries.iter().enumerate() {
             reply.extend(b"*2\r\n");
