@@ -1,7 +1,7 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test compatibility ci lint bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz loom train-check bench-agent fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo test compatibility ci lint rules bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz loom train-check bench-agent fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ ci: ## everything that must pass, each stage timed
 	@scripts/ci
 
 lint: check-fmt clippy doc deny ## formatting, clippy, rustdoc, cargo deny
+
+rules: ## check Prometheus alerts, and try them
+	promtool check rules deploy/observability/*.rules.yml
+	promtool test rules deploy/observability/*.rules.test.yml
 
 bench: ## measure: micro-benchmarks of the byte path
 	cargo bench --workspace --bench '*'
@@ -50,8 +54,8 @@ fuzz: ## fuzz every target for FUZZ_SECONDS (60), two at a time, or one: make fu
 loom: ## try every order in which threads can meet in what they share
 	cargo run --quiet --package tars-loom
 
-train-check: ## let the learner learn everything from SEEDS (3) seeds, and hold it against Stable-Baselines3's committed results
-	cargo run --release --quiet --package tars-agent --example train-check -- $(or $(SEEDS),3)
+train-check: ## let the learner learn everything from SEEDS (3) seeds, and hold it against Stable-Baselines3's committed results; PLOTS=DIR draws the curves
+	cargo run --release --quiet --package tars-agent --example train-check -- $(or $(SEEDS),3) $(if $(PLOTS),--plots $(PLOTS))
 
 bench-agent: ## measure the learner beside Stable-Baselines3, round by round (installs PyTorch the first time)
 	cargo build --release --quiet --package tars-agent --example bench
@@ -67,6 +71,7 @@ check-fmt:
 
 clippy:
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --package tars-agent --target aarch64-unknown-linux-gnu -- -D warnings
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

@@ -7,6 +7,7 @@
 //! - [`book`]: what waits, and where everything is: accepted = trained + stale + dropped + pending.
 //! - [`learning`]: the thread that updates the policy, writes the checkpoint, and only then publishes.
 //! - [`policy`]: what acts.
+//! - [`memory`]: where every byte is, and what is done before there are too many.
 //! - [`agent`]: one of them, whole; [`agents`]: all of them.
 
 pub mod agent;
@@ -21,6 +22,7 @@ pub mod http;
 pub mod ingest;
 pub mod journal;
 pub mod learning;
+pub mod memory;
 pub mod metrics;
 mod numbers;
 pub mod policy;

@@ -96,16 +96,14 @@ impl Simd {
     /// Every set of instructions there is, the widest last.
     #[must_use]
     pub fn available() -> Vec<Self> {
+        let widest = Self::detect();
         let mut all = vec![Self(Level::Baseline)];
         #[cfg(target_arch = "x86_64")]
-        {
-            let widest = Self::detect();
-            if widest == Self(Level::Avx512) {
-                all.push(Self(Level::Avx2));
-            }
-            if widest != Self(Level::Baseline) {
-                all.push(widest);
-            }
+        if widest == Self(Level::Avx512) {
+            all.push(Self(Level::Avx2));
+        }
+        if widest != Self(Level::Baseline) {
+            all.push(widest);
         }
         all
     }

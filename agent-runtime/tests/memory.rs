@@ -171,15 +171,19 @@ fn learning_from_fragments_allocates_nothing() {
 #[test]
 #[allow(clippy::cast_precision_loss, reason = "a quotient")]
 fn the_budget_says_how_much_is_allocated() {
-    for (environment, hyper) in cases() {
+    for (threads, (environment, hyper)) in [1, 4, 7]
+        .into_iter()
+        .flat_map(|threads| cases().into_iter().map(move |case| (threads, case)))
+    {
         let budget = MemoryBudget::new(1 << 28);
         let before = LIVE.get();
-        let trainer = Trainer::new(environment, hyper, 1, &budget).unwrap();
+        let mut trainer = Trainer::new(environment, hyper, 1, &budget).unwrap();
+        trainer.set_threads(threads, &budget).unwrap();
         let measured = (LIVE.get() - before) as f64;
         let predicted = budget.reserved() as f64;
         assert!(
             (predicted / measured - 1.0).abs() < 0.1,
-            "{environment}: {predicted} bytes reserved, {measured} allocated"
+            "{environment}, {threads} threads: {predicted} bytes reserved, {measured} allocated"
         );
         drop(trainer);
         assert_eq!(budget.reserved(), 0);

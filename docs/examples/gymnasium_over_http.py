@@ -43,12 +43,13 @@ def play(env, agent, steps, send, spec={}, longest=64):
     ask("POST", "/v1/agents", {"name": agent, "masked": masked, **spaces, **spec})
     values = lambda x: numpy.asarray(x).tolist()
     env_id, fragment, version = f"{agent}-{time.time_ns()}", [], None
+    whole = lambda step: {"env_id": env_id, "seq": step - len(fragment), "policy_version": version, "transitions": fragment, "next_observation": values(seen)}
     for step in range(steps):
         mask = {"mask": values(info["action_mask"])} if masked else {}
         question = {"observations": [values(seen)]} | ({"masks": [mask["mask"]]} if masked else {})
         answer = ask("POST", f"/v1/agents/{agent}/act", question)
         if fragment and (answer["policy_version"] != version or len(fragment) == longest):
-            send({"env_id": env_id, "seq": step - len(fragment), "policy_version": version, "transitions": fragment, "next_observation": values(seen)})
+            send(whole(step))
             fragment = []
         if answer["policy_version"] != version:
             version = answer["policy_version"]
@@ -61,6 +62,7 @@ def play(env, agent, steps, send, spec={}, longest=64):
                          "reward": float(reward), "terminated": terminated, "truncated": truncated, **mask}
                         | ({"final_observation": values(after)} if truncated else {}))
         seen, info = env.reset() if terminated or truncated else (after, info)
+    send(whole(steps))
 
 
 if __name__ == "__main__":

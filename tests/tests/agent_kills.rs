@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tars_tests::address::Address;
-use tars_tests::agent::{Agent, batch, cart, fragment, run_to_end};
+use tars_tests::agent::{Agent, cart, fragment, run_to_end};
 use tars_tests::http;
 use tars_tests::resp::Client;
 use tars_tests::server::{Kind, Server};
@@ -202,12 +202,9 @@ fn insist(address: &Address, flow: &Flow) -> u64 {
     let mut seq = 0;
     while !flow.stop.load(SeqCst) {
         let version = flow.version.load(SeqCst);
-        let sent = batch(
-            "p",
-            seq,
-            fragment(1, seq * FRAGMENT, version, FRAGMENT as usize),
-        )
-        .to_string();
+        let fragment = fragment(1, seq * FRAGMENT, version, FRAGMENT as usize);
+        let sent =
+            json!({"producer": "p", "epoch": 1, "seq": seq, "fragments": [fragment]}).to_string();
         wait::until("it is acknowledged", PATIENCE, || {
             let answer = http::post(
                 address,

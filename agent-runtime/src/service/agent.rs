@@ -16,6 +16,7 @@ use super::experience::Experience;
 use super::history::History;
 use super::ingest::{Accepted, INBOX, Ingest, Message, NotAccepted};
 use super::learning::{Event, Learning, Session, State};
+use super::memory;
 use super::policy::{Acting, Answer, Question, ROWS};
 use super::spec::{AgentSpec, BadSpec, Spaces, Where};
 use super::turns::Turns;
@@ -113,6 +114,8 @@ pub struct Report {
     pub paused: Option<String>,
     /// Why nothing is taken in, if so.
     pub closed: Option<String>,
+    /// Why nothing is taken in for want of memory, if so.
+    pub guarded: Option<String>,
     /// Updates, those that were undone among them.
     pub updates: u64,
     /// Updates that were undone.
@@ -364,6 +367,10 @@ impl Agent {
         run: impl FnOnce() + Send + 'static,
     ) -> Result<JoinHandle<()>, CannotStart> {
         let thread = thread::Builder::new().name(format!("{what} {}", self.spec.name));
+        let run = || {
+            memory::count_this_stack();
+            run();
+        };
         thread
             .stack_size(STACK)
             .spawn(run)
@@ -524,6 +531,17 @@ impl Agent {
         self.shared.ready.notify_all();
     }
 
+    /// Takes nothing in for this reason, or for none.
+    pub fn guard(&self, why: Option<&str>) {
+        let mut book = self.shared.lock();
+        let reopened = why.is_none() && book.guarded.is_some();
+        book.guarded = why.map(str::to_owned);
+        drop(book);
+        if reopened {
+            self.shared.tell_room();
+        }
+    }
+
     /// Writes a checkpoint soon; [`Shared::durable`] tells when.
     pub fn want_checkpoint(&self) {
         self.shared.lock().checkpoint_wanted = true;
@@ -543,6 +561,7 @@ impl Agent {
             backpressure: book.fragments.is_paused(),
             paused: book.paused.clone(),
             closed: book.closed.clone(),
+            guarded: book.guarded.clone(),
             updates: progress.updates,
             undone: progress.undone,
             steps: progress.steps,

@@ -1,7 +1,6 @@
 //! All agents of a process: what is on the disk is started, what is asked for is made, within one budget.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -48,6 +47,14 @@ pub enum AgentsError {
 pub type Listener =
     Box<dyn Fn(&AgentSpec) -> Result<Option<mpsc::UnboundedSender<Event>>, BadSpec> + Send + Sync>;
 
+impl std::fmt::Debug for Agents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agents")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
+}
+
 /// See the module.
 pub struct Agents {
     directory: PathBuf,
@@ -60,15 +67,6 @@ pub struct Agents {
     /// One is made or removed at a time.
     changing: Mutex<()>,
     listener: Listener,
-}
-
-impl fmt::Debug for Agents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Agents")
-            .field("directory", &self.directory)
-            .field("running", &self.running)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Agents {

@@ -26,10 +26,12 @@ use super::http::counters::Counters;
 use super::http::guard::{Guard, Secret};
 use super::http::tls::{Acceptor, BadFile, Files};
 use super::http::{Http, serve};
+use super::memory::{Collected, Guard as MemoryGuard, count_this_stack};
 use super::metrics;
 use super::streams::counters::Counters as StreamCounters;
 use super::streams::listener as listen_to;
 use super::tracing::{SpanCounters, start};
+use crate::memory::MemoryBudget;
 
 /// Held by the process whose agents these are.
 const LOCK: &str = ".lock";
@@ -102,12 +104,14 @@ pub enum Error {
 pub fn run(config: Config) -> Result<(), Error> {
     // Before there are other threads: it changes the environment.
     let inherited = Inherited::from_env().map_err(Error::Inherited)?;
+    count_this_stack();
     let log_level = logging::init(&config.log_level, config.log_format)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(config.workers())
         .max_blocking_threads(BLOCKING)
         .thread_stack_size(STACK)
         .thread_name("http")
+        .on_thread_start(count_this_stack)
         .enable_all()
         .build()?;
     runtime.block_on(control(config, inherited, log_level))
@@ -135,7 +139,7 @@ async fn control(
 
     let agents = Arc::new(Agents::new(
         &config.data,
-        config.memory,
+        MemoryBudget::from_environment(config.memory).limit(),
         config.workers(),
         listen_to(
             config.streams(),
@@ -144,6 +148,7 @@ async fn control(
         ),
     )?);
     metrics::register(&registry, agents.clone())?;
+    registry.register(Box::new(Collected::new(agents.clone())?))?;
     let counters = Counters::register(&registry)?;
     let http = Arc::new(Http::new(agents.clone(), guard, config.max_body, counters));
 
@@ -170,6 +175,7 @@ async fn control(
     );
     let serving = tokio::spawn(serving);
     recover(agents.clone(), &http, starting).await?;
+    tokio::spawn(MemoryGuard::new(agents.clone()).watch());
 
     loop {
         let event = tokio::select! {

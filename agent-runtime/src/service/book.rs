@@ -78,6 +78,8 @@ pub struct Book {
     pub paused: Option<String>,
     /// Why nothing is taken in, if so.
     pub closed: Option<String>,
+    /// Why nothing is taken in for want of memory, if so.
+    pub guarded: Option<String>,
     /// Somebody wants a checkpoint.
     pub checkpoint_wanted: bool,
     /// The agent ends.
@@ -156,6 +158,7 @@ impl Book {
             version: durable.version,
             paused: None,
             closed: None,
+            guarded: None,
             checkpoint_wanted: false,
             stopping: false,
             episodes: Episodes::default(),

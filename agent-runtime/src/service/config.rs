@@ -38,9 +38,9 @@ pub struct Config {
         default_value = "127.0.0.1:9465"
     )]
     pub admin: Address,
-    /// What all agents together may reserve: 256MiB, 1GiB, or bytes
-    #[arg(long, env = "TARS_AGENT_MEMORY", value_name = "SIZE", default_value = "256MiB", value_parser = size)]
-    pub memory: usize,
+    /// What all agents together may reserve: 256MiB, 1GiB, or bytes [default: three quarters of the cgroup's limit, or 256MiB]
+    #[arg(long, env = "TARS_AGENT_MEMORY", value_name = "SIZE", value_parser = size)]
+    pub memory: Option<usize>,
     /// Threads that answer [default: as many as processors, at most 4]
     #[arg(long, env = "TARS_AGENT_WORKERS", value_name = "N")]
     pub workers: Option<NonZeroUsize>,

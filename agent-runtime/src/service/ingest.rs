@@ -374,7 +374,7 @@ impl Ingest {
         room: &mut Encoded,
     ) -> Result<(), NotAccepted> {
         let mut book = self.shared.lock();
-        if let Some(why) = &book.closed {
+        if let Some(why) = book.closed.as_ref().or(book.guarded.as_ref()) {
             return Err(NotAccepted::Full(why.clone()));
         }
         if book.stopping {
