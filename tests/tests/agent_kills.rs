@@ -256,6 +256,16 @@ fn nothing_is_acknowledged_published_or_announced_before_it_is_on_the_disk() {
     });
     assert_eq!(status["policy_version"], 0);
     assert_eq!(status["ledger"]["trained"], UPDATE);
+    // Two that are refused are acknowledged: with the second it is certain that whatever could be has been, too.
+    for refused in 1..=2 {
+        client.call(&["XADD", "experience", "*", "no", "fragment"]);
+        wait::until("it is acknowledged", PATIENCE, || {
+            let acknowledged = service
+                .metrics()
+                .sum("tars_agent_stream_acknowledged_total", &[]);
+            (acknowledged >= f64::from(refused)).then_some(())
+        });
+    }
     let pending = client.call(&["XPENDING", "experience", "tars-agent"]);
     assert!(pending.starts_with("*4\r\n:4\r\n"), "{pending}");
     assert_eq!(client.call(&["XLEN", "hot-reload"]), ":1\r\n");
