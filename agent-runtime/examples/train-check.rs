@@ -152,6 +152,7 @@ fn plot(directory: &Path, name: &str, series: Vec<Series>, levels: Vec<Level>) {
         subtitle: format!("mean return of {EPISODES} episodes in which the policy takes its mode"),
         series,
         levels,
+        ..Chart::default()
     };
     fs::create_dir_all(directory).unwrap();
     fs::write(directory.join(format!("{name}.svg")), chart.to_svg()).unwrap();

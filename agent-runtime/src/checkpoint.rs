@@ -3,15 +3,16 @@
 //! A checkpoint is a directory of three files. `policy.safetensors` holds what acts: the network's parameters under the names that
 //! Stable-Baselines3 gives them, and mean and variance of observations where these are normalised. `training.safetensors` holds what
 //! else training depends on: optimiser, generators, environments, scale of rewards. `manifest.json` says what it is and what the
-//! other two must add up to. [`Store`] keeps them.
+//! other two, and itself, must add up to. [`Store`] keeps them.
 
+mod seal;
 mod session;
 mod store;
 mod training;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{fs, io, slice};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,9 @@ pub use store::{BEST, KEPT, Store};
 
 /// The version of this layout. Others are refused.
 pub const FORMAT: u32 = 1;
+
+/// Networks up to so many numbers are held against a file whatever its length, as its tensors' names and shapes say more of what is wrong.
+const UNASKED: usize = 1 << 20;
 
 const MANIFEST: &str = "manifest.json";
 /// What acts, in a checkpoint.
@@ -91,6 +95,9 @@ impl Manifest {
         let Version { format } = serde_json::from_slice(&manifest)?;
         if format != FORMAT {
             return Err(Reason::Format(format));
+        }
+        if !seal::is_intact(&manifest) {
+            return Err(Reason::Checksum(MANIFEST));
         }
         Ok(serde_json::from_slice(&manifest)?)
     }
@@ -252,13 +259,27 @@ impl Checkpoint {
     }
 
     fn try_policy(&self) -> Result<LoadedPolicy, BadTensors> {
-        let distribution = match &self.manifest.actions {
-            ActionKind::Categorical(sizes) => Distribution::Categorical(sizes.clone()),
-            ActionKind::Gaussian(width) => Distribution::Gaussian(*width),
+        let (distribution, sizes) = match &self.manifest.actions {
+            ActionKind::Categorical(sizes) => {
+                (Distribution::Categorical(sizes.clone()), &sizes[..])
+            }
+            ActionKind::Gaussian(width) => (Distribution::Gaussian(*width), slice::from_ref(width)),
         };
         let hyper = &self.manifest.hyperparameters;
-        let net = Net::new(architecture(self.manifest.inputs, &distribution, hyper));
         let read = Read::new(&self.policy)?;
+        // What a manifest claims is no reason to allocate: the file has at least one number for each input and output, and no network is padded to more
+        // than sixteen times its size.
+        let most = self.policy.len().max(UNASKED);
+        let claimed = sizes
+            .iter()
+            .try_fold(self.manifest.inputs, |sum, &size| sum.checked_add(size));
+        if claimed.is_none_or(|claimed| claimed > most) {
+            return Err(BadTensors::Small);
+        }
+        let net = Net::new(architecture(self.manifest.inputs, &distribution, hyper));
+        if net.parameters() / 4 > most {
+            return Err(BadTensors::Small);
+        }
         let mut parameters = vec![0.0; net.parameters()];
         read.network("", &net, &mut parameters)?;
         read.only(&net, |name| {

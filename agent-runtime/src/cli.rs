@@ -1,8 +1,9 @@
-//! The command line: `train`, `eval`, `inspect`, `serve`.
+//! The command line: `train`, `eval`, `inspect`, `serve`, `soak`.
 
 mod inspect;
 mod serve;
 mod show;
+mod soak;
 mod train;
 
 use std::error::Error;
@@ -36,6 +37,8 @@ enum Command {
     Inspect(InspectArgs),
     /// Let agents learn from what others send, and act for them
     Serve(Box<Config>),
+    /// Let a service live through days in minutes, and see whether its memory grows
+    Soak(SoakArgs),
 }
 
 #[derive(Debug, Args)]
@@ -59,7 +62,7 @@ struct TrainArgs {
     #[arg(long)]
     resume: bool,
     /// Steps between two checkpoints [default: a tenth of all, or 100000]
-    #[arg(long, value_name = "STEPS")]
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     checkpoint_every: Option<u64>,
     /// Draw the learning curve
     #[arg(long, value_name = "FILE.svg")]
@@ -70,6 +73,19 @@ struct TrainArgs {
     /// What the learner may allocate, in MiB [default: three quarters of the cgroup's limit, or 256]
     #[arg(long, value_name = "MIB")]
     memory: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+struct SoakArgs {
+    /// How much time to live through
+    #[arg(long, default_value_t = 48.0)]
+    hours: f64,
+    /// How many times faster than it passes; at 1, ten transitions come a second
+    #[arg(long, default_value_t = 96.0)]
+    speed: f64,
+    /// Where soak.svg, soak.json and soak.csv go
+    #[arg(long, value_name = "DIR", default_value = "soak")]
+    out: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -91,7 +107,7 @@ struct EvalArgs {
 struct InspectArgs {
     /// A checkpoint, or a directory of them: its latest
     checkpoint: PathBuf,
-    /// Print its manifest as it is
+    /// Print what its manifest says
     #[arg(long)]
     json: bool,
 }
@@ -120,6 +136,7 @@ pub fn run() -> ExitCode {
         Command::Eval(args) => inspect::eval(&args, &mut out),
         Command::Inspect(args) => inspect::run(&args, &mut out),
         Command::Serve(config) => serve::run(*config),
+        Command::Soak(args) => soak::run(&args, &mut out),
     };
     outcome.unwrap_or_else(|error| {
         // `inspect | head` has seen enough.

@@ -186,7 +186,7 @@ impl HyperParameters {
                 "clip_range_vf",
                 range.initial(),
                 positive(f64::MAX),
-                "above 0, or not given",
+                "above 0 and finite, or not given",
             )?;
         }
         check(
@@ -205,10 +205,15 @@ impl HyperParameters {
             "max_grad_norm",
             self.max_grad_norm,
             positive(f64::MAX),
-            "above 0",
+            "above 0, and finite",
         )?;
         if let Some(kl) = self.target_kl {
-            check("target_kl", kl, positive(f64::MAX), "above 0, or not given")?;
+            check(
+                "target_kl",
+                kl,
+                positive(f64::MAX),
+                "above 0 and finite, or not given",
+            )?;
         }
         check(
             "log_std_init",

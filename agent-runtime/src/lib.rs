@@ -28,6 +28,7 @@ pub mod rollout;
 pub mod schedule;
 pub mod service;
 pub mod simd;
+pub mod soak;
 pub mod tensors;
 pub mod train;
 pub mod zoo;

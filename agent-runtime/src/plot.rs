@@ -29,6 +29,8 @@ pub struct Chart {
     pub title: String,
     /// What exactly.
     pub subtitle: String,
+    /// What goes from left to right; empty: environment steps.
+    pub across: &'static str,
     /// The lines, the first in front of the others. Two can be told apart.
     pub series: Vec<Series>,
     /// What they are held against. Two can be told apart.
@@ -95,7 +97,11 @@ impl Chart {
         if names > 1 {
             self.legend(&mut svg, TOP);
         }
-        grid(&mut svg, &scales);
+        let across = match self.across {
+            "" => "environment steps",
+            across => across,
+        };
+        grid(&mut svg, &scales, across);
         for (at, level) in self.levels.iter().enumerate() {
             let (y, end) = (scales.y(level.value), WIDTH - RIGHT);
             let _ = writeln!(
@@ -155,7 +161,7 @@ impl Chart {
     }
 }
 
-fn grid(svg: &mut String, scales: &Scales) {
+fn grid(svg: &mut String, scales: &Scales, across: &str) {
     for tick in scales.returns.ticks() {
         let (y, end) = (scales.y(tick), WIDTH - RIGHT);
         let _ = writeln!(svg, r#"<path class="grid" d="M{LEFT} {y:.1}H{end}"/>"#);
@@ -166,7 +172,7 @@ fn grid(svg: &mut String, scales: &Scales) {
         text(svg, "middle", x, FLOOR + 20.0, &label(tick));
     }
     let middle = f64::midpoint(LEFT, WIDTH - RIGHT);
-    text(svg, "middle", middle, HEIGHT - 12.0, "environment steps");
+    text(svg, "middle", middle, HEIGHT - 12.0, across);
 }
 
 /// The `at`th line above its range; above its area, if it has none.

@@ -38,6 +38,9 @@ pub enum BadTensors {
     /// Something is there that this network has no place for.
     #[error("it holds a tensor named {0:?}, which this network does not have")]
     Foreign(String),
+    /// It cannot hold so many numbers.
+    #[error("it is too small for the network that the manifest names")]
+    Small,
     /// A NaN, or an infinity.
     #[error("tensor {0:?} holds a number that is not finite")]
     NotFinite(String),

@@ -38,6 +38,9 @@ pub enum CannotTrain {
     /// A hyper-parameter makes no sense.
     #[error(transparent)]
     HyperParameter(#[from] OutOfRange),
+    /// A policy from elsewhere.
+    #[error("the policy does not fit {0}: it has other inputs or other actions")]
+    Misfit(String),
     /// There is no room.
     #[error(transparent)]
     Memory(#[from] OverBudget),
@@ -342,7 +345,7 @@ fn clip(space: &Space, actions: &[f32], env_actions: &mut [f32]) {
 /// The returns of `episodes` fresh episodes in which the policy takes its mode, side by side.
 ///
 /// # Errors
-/// If there is no such environment, or no room.
+/// If there is no such environment, the policy is none for it, or there is no room.
 pub fn evaluate(
     environment: &str,
     policy: Policy<'_>,
@@ -352,6 +355,11 @@ pub fn evaluate(
     budget: &MemoryBudget,
 ) -> Result<Vec<f64>, CannotTrain> {
     let mut vector = Vector::new(environment, episodes, seed, EVALUATION)?;
+    if policy.net.architecture().inputs != inputs(vector.observation_space())
+        || *policy.distribution != Distribution::over(vector.action_space())
+    {
+        return Err(CannotTrain::Misfit(environment.to_owned()));
+    }
     let mut tape = Tape::inference(policy.net, budget, episodes)?;
     let width = policy.net.architecture().inputs;
     let action_width = policy.distribution.action_width();

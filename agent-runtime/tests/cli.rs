@@ -172,6 +172,24 @@ fn interrupted_training_is_saved_and_goes_on_to_the_same_bits() {
     );
 }
 
+/// `train | head` and a log on a full disk: training goes on, and is saved.
+#[test]
+fn training_goes_on_when_nobody_hears_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let train = ["train", "--env", "cartpole", "--steps", "2000", "--out"];
+    let (heard, unheard) = std::io::pipe().unwrap();
+    drop(heard);
+    let full = fs::File::create("/dev/full").unwrap();
+    for (out, stdout) in [("left", Stdio::from(unheard)), ("full", Stdio::from(full))] {
+        let status = command(path, &[&train[..], &[out]].concat())
+            .stdout(stdout)
+            .status();
+        assert_eq!(status.unwrap().code(), Some(0), "{out}");
+        assert!(path.join(out).join("checkpoint-000000002048").is_dir());
+    }
+}
+
 #[test]
 fn what_cannot_be_done_is_said_in_one_sentence_and_nothing_is_overwritten() {
     let directory = tempfile::tempdir().unwrap();
@@ -209,6 +227,11 @@ fn what_cannot_be_done_is_said_in_one_sentence_and_nothing_is_overwritten() {
         )
         .starts_with("cannot write /none/a.svg: ")
     );
+    fs::create_dir(path.join("drawings")).unwrap();
+    assert_eq!(
+        refused(path, &["train", "--env", "cartpole", "--plot", "drawings"]),
+        "cannot write drawings: is a directory"
+    );
     assert_eq!(
         refused(path, &["train", "--env", "cartpole", "--memory", "0"]),
         "the memory budget of 0 bytes has 0 left, and parameters wants 44160"
@@ -233,6 +256,13 @@ fn what_cannot_be_done_is_said_in_one_sentence_and_nothing_is_overwritten() {
         &[
             "train", "--env", "cartpole", "--steps", "256", "--out", "run",
         ],
+    );
+    // However far off the next checkpoint is.
+    let far = u64::MAX.to_string();
+    let resume = ["train", "--env", "cartpole", "--out", "run", "--resume"];
+    accepted(
+        path,
+        &[&resume[..], &["--steps", "256", "--checkpoint-every", &far]].concat(),
     );
     let policy = path.join("run/checkpoint-000000000256/policy.safetensors");
     fs::write(&policy, "foreign").unwrap();

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::seal::seal;
 use super::{BadCheckpoint, Checkpoint, MANIFEST, Manifest, POLICY, Snapshot, TRAINING};
 use crate::tensors::BadTensors;
 use crate::train::{Trainer, WINDOW};
@@ -69,16 +70,16 @@ impl Store {
         }
     }
 
-    /// All checkpoints, the newest first.
+    /// All checkpoints, the newest first. What has another name, a copy somebody made, say, is none of the store's.
     #[must_use]
     pub fn checkpoints(&self) -> Vec<PathBuf> {
-        let mut names: Vec<String> = names(&self.directory)
-            .filter(|name| name.starts_with(CHECKPOINT))
+        let mut numbers: Vec<u64> = names(&self.directory)
+            .filter_map(|name| number(&name))
             .collect();
-        names.sort_unstable_by(|a, b| b.cmp(a));
-        names
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        numbers
             .into_iter()
-            .map(|name| self.directory.join(name))
+            .map(|number| self.directory.join(checkpoint(number)))
             .collect()
     }
 
@@ -103,7 +104,7 @@ impl Store {
     /// # Errors
     /// If it cannot be written; what was there before is still there.
     pub fn put(&self, snapshot: &Snapshot) -> Result<PathBuf, CannotWrite> {
-        let name = format!("{CHECKPOINT}{:012}", snapshot.number);
+        let name = checkpoint(snapshot.number);
         let path = self.directory.join(&name);
         if Checkpoint::read(&path).is_err() {
             self.write(&name, snapshot)
@@ -112,13 +113,12 @@ impl Store {
         if self.is_best(&snapshot.manifest) {
             self.pin(BEST, &path)?;
         }
-        self.prune();
+        self.prune(&path);
         Ok(path)
     }
 
     fn write(&self, name: &str, snapshot: &Snapshot) -> io::Result<()> {
-        let mut manifest = serde_json::to_vec_pretty(&snapshot.manifest)?;
-        manifest.push(b'\n');
+        let manifest = seal(&snapshot.manifest)?;
         let partial = self.directory.join(format!("{PARTIAL}{name}"));
         let path = self.directory.join(name);
         if partial.exists() {
@@ -180,15 +180,28 @@ impl Store {
             .is_none_or(|best| mean > best)
     }
 
-    /// Removes all but the latest and the pinned ones. What cannot be removed is tried again next time.
-    fn prune(&self) {
+    /// Removes all but the latest and the pinned ones. What cannot be removed is tried again next time. Newer than the one just saved are only those that
+    /// could not be read when training was resumed: they take the place of none.
+    fn prune(&self, saved: &Path) {
         let pinned: Vec<PathBuf> = self.pins().filter_map(|name| self.pinned(&name)).collect();
-        for path in self.checkpoints().iter().skip(KEPT) {
+        let checkpoints = self.checkpoints();
+        let older = checkpoints.iter().skip_while(|path| *path != saved);
+        for path in older.skip(KEPT) {
             if !pinned.contains(path) {
                 let _ = fs::remove_dir_all(path);
             }
         }
     }
+}
+
+/// The name of the one with this number.
+fn checkpoint(number: u64) -> String {
+    format!("{CHECKPOINT}{number:012}")
+}
+
+fn number(name: &str) -> Option<u64> {
+    let number = name.strip_prefix(CHECKPOINT)?.parse().ok()?;
+    (checkpoint(number) == name).then_some(number)
 }
 
 fn names(directory: &Path) -> impl Iterator<Item = String> {

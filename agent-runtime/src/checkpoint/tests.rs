@@ -6,7 +6,7 @@ use super::*;
 use crate::memory::MemoryBudget;
 use crate::schedule::Schedule;
 use crate::tensors::Tensors;
-use crate::train::WINDOW;
+use crate::train::{WINDOW, evaluate};
 
 fn hyper() -> HyperParameters {
     HyperParameters {
@@ -136,7 +136,7 @@ fn with_policy(path: &Path, policy: &[u8]) -> String {
     let mut manifest: Manifest =
         serde_json::from_slice(&fs::read(path.join(MANIFEST)).unwrap()).unwrap();
     manifest.files.insert(POLICY.to_owned(), File::of(policy));
-    fs::write(path.join(MANIFEST), serde_json::to_vec(&manifest).unwrap()).unwrap();
+    fs::write(path.join(MANIFEST), seal::seal(&manifest).unwrap()).unwrap();
     fs::write(path.join(POLICY), policy).unwrap();
     let checkpoint = Checkpoint::read(path).unwrap();
     let resumed = checkpoint
@@ -198,4 +198,123 @@ fn another_format_is_refused() {
         error.ends_with("its format is 7, and this program reads 1"),
         "{error}"
     );
+}
+
+/// A changed step, seed or hyper-parameter would be learnt from without a word.
+#[test]
+fn no_byte_of_a_manifest_can_change() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let path = store.save(&trainer("CartPole-v1")).unwrap();
+    let manifest = fs::read(path.join(MANIFEST)).unwrap();
+    for at in 0..manifest.len() {
+        let mut flipped = manifest.clone();
+        flipped[at] ^= 1;
+        fs::write(path.join(MANIFEST), flipped).unwrap();
+        assert!(Checkpoint::read(&path).is_err(), "byte {at}");
+    }
+    fs::write(path.join(MANIFEST), &manifest[..manifest.len() - 1]).unwrap();
+    assert!(Checkpoint::read(&path).is_err());
+    fs::write(path.join(MANIFEST), manifest).unwrap();
+    Checkpoint::read(&path).unwrap();
+}
+
+/// A copy that somebody made is neither the newest nor one of the five.
+#[test]
+fn what_has_another_name_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let mut trainer = trainer("CartPole-v1");
+    let copy = directory.path().join("checkpoint-first");
+    for at in 0..7 {
+        let saved = store.save(&trainer).unwrap();
+        if at == 0 {
+            fs::rename(saved, &copy).unwrap();
+        }
+        trainer.advance();
+    }
+    assert_eq!(store.checkpoints().len(), KEPT);
+    assert!(copy.join(MANIFEST).exists());
+    let latest = store.latest(|bad| unreachable!("{bad}")).unwrap();
+    assert_eq!(latest.manifest().steps, 6 * 192);
+}
+
+/// All of the latest five are broken, and training goes on from one that was pinned.
+#[test]
+fn broken_ones_do_not_push_out_what_is_saved() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    for number in 10..10 + KEPT {
+        fs::create_dir(directory.path().join(format!("checkpoint-{number:012}"))).unwrap();
+    }
+    let saved = store.save(&trainer("CartPole-v1")).unwrap();
+    let mut broken = 0;
+    let latest = store.latest(|_| broken += 1).unwrap();
+    assert_eq!((latest.path(), broken), (&*saved, KEPT));
+}
+
+/// What another manifest says, sealed as this one was.
+fn with_manifest(path: &Path, change: impl Fn(&mut Manifest)) -> Checkpoint {
+    let mut manifest = Checkpoint::read(path).unwrap().manifest;
+    change(&mut manifest);
+    let other = path.with_file_name("other");
+    fs::create_dir_all(&other).unwrap();
+    for file in [POLICY, TRAINING] {
+        fs::copy(path.join(file), other.join(file)).unwrap();
+    }
+    fs::write(other.join(MANIFEST), seal::seal(&manifest).unwrap()).unwrap();
+    Checkpoint::read(&other).unwrap()
+}
+
+#[test]
+fn a_manifest_that_claims_too_much_allocates_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let path = store.save(&trainer("CartPole-v1")).unwrap();
+    let changes: [fn(&mut Manifest); 6] = [
+        |it| it.inputs = 1 << 63,
+        |it| it.inputs = 1_000_000_000,
+        |it| it.actions = ActionKind::Categorical(vec![1 << 50]),
+        |it| it.actions = ActionKind::Categorical(vec![1 << 63, 1 << 63]),
+        |it| it.actions = ActionKind::Gaussian(1 << 62),
+        |it| it.hyperparameters.policy = vec![4_096; 8],
+    ];
+    for change in changes {
+        let error = with_manifest(&path, change).policy().unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.ends_with("it is too small for the network that the manifest names"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_policy_of_another_environment_is_not_evaluated() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let path = store.save(&trainer("CartPole-v1")).unwrap();
+    let changes: [fn(&mut Manifest); 2] = [
+        |it| it.environment = "Pendulum-v1".to_owned(),
+        |it| it.actions = ActionKind::Categorical(vec![1, 1]),
+    ];
+    for change in changes {
+        let checkpoint = with_manifest(&path, change);
+        let environment = &checkpoint.manifest().environment;
+        let loaded = checkpoint.policy().unwrap();
+        let budget = MemoryBudget::new(1 << 20);
+        let error = evaluate(
+            environment,
+            loaded.policy(),
+            loaded.normaliser(),
+            1,
+            0,
+            &budget,
+        )
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("the policy does not fit {environment}: it has other inputs or other actions")
+        );
+    }
 }

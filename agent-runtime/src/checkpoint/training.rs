@@ -236,13 +236,12 @@ impl Checkpoint {
             .map_err(of_training)?;
         adam.steps = manifest.adam_steps;
         *order = self.rng(&read, "rng.order")?;
+        let latest = read.f64("returns").map_err(of_training)?;
+        if latest.len() > WINDOW {
+            return Err(self.misfit("the number of returns"));
+        }
         let mut returns = VecDeque::with_capacity(WINDOW);
-        returns.extend(
-            read.f64("returns")
-                .map_err(of_training)?
-                .into_iter()
-                .take(WINDOW),
-        );
+        returns.extend(latest);
         Ok(Progress {
             steps: manifest.steps,
             updates: manifest.updates,

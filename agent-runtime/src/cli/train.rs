@@ -22,6 +22,7 @@ use crate::{env, zoo};
 const INTERRUPTED: u8 = 130;
 
 pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
+    let out = &mut Heedless(out);
     let name = env::full_name(&args.env)?;
     let directory = args
         .out
@@ -58,7 +59,7 @@ pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
     } else {
         Curve::default()
     };
-    let mut due = trainer.progress().steps + every;
+    let mut due = trainer.progress().steps.saturating_add(every);
     while !trainer.is_done() && !stop.load(Ordering::Relaxed) {
         let statistics = trainer.advance();
         let progress = trainer.progress();
@@ -74,7 +75,7 @@ pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
             .into());
         }
         if progress.steps >= due && !trainer.is_done() {
-            due += every;
+            due = due.saturating_add(every);
             // A full disk may have room again by the next one: training is worth more.
             if let Err(error) = save(&store, &trainer, &kept, &curve) {
                 show.warn(&format!("{error}; training goes on"));
@@ -111,6 +112,20 @@ pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
     } else {
         INTERRUPTED.into()
     })
+}
+
+/// Whoever listens may leave, and a full disk take no more lines: training is worth more than what is said of it.
+struct Heedless<'a, W>(&'a mut W);
+
+impl<W: Write> Write for Heedless<'_, W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        Ok(self.0.write(buffer).unwrap_or(buffer.len()))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
 }
 
 fn begin(
@@ -155,17 +170,17 @@ fn resume(
     writeln!(out, "resumed {}", checkpoint.path().display())?;
     let instructions = trainer.learner().policy().simd.name();
     if manifest.instructions != instructions {
-        writeln!(
+        let _ = writeln!(
             io::stderr(),
             "it was computed with {} instructions and goes on with {instructions}: the last bits will differ",
             manifest.instructions
-        )?;
+        );
     }
     Ok(trainer)
 }
 
 /// Set by the first SIGINT or SIGTERM; a second SIGINT ends the process at once.
-fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     flag::register_conditional_shutdown(SIGINT, INTERRUPTED.into(), Arc::clone(&stop))?;
     flag::register(SIGINT, Arc::clone(&stop))?;
@@ -247,6 +262,9 @@ impl Plot {
             path: path.to_owned(),
             partial: path.with_added_extension("partial"),
         };
+        if path.is_dir() {
+            return Err(plot.cannot_write(&io::ErrorKind::IsADirectory.into()));
+        }
         let tried = fs::File::create(&plot.partial).and_then(|_| fs::remove_file(&plot.partial));
         tried.map_err(|error| plot.cannot_write(&error))?;
         Ok(plot)

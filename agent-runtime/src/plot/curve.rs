@@ -109,7 +109,7 @@ impl Curve {
                 name: String::new(),
                 points: self.points.iter().map(point).collect(),
             }],
-            levels: Vec::new(),
+            ..Chart::default()
         }
         .to_svg()
     }
