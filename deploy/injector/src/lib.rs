@@ -1,0 +1,25 @@
+//! `tars-injector`: the mutating admission webhook that puts TARS' sidecars into the pods of labelled namespaces.
+//!
+//! In the order in which a pod meets them:
+//!
+//! - [`inject`]: the decision, a pure function of a pod, what is known of its namespace, and the operator's [`settings`]
+//! - [`status`]: what an earlier call changed, and how it is taken back
+//! - [`annotations`]: what the pod asks for, under the [`names`] that others rely on
+//! - [`variables`]: explicit mode, for which [`address`] reads what says where Redis is
+//! - `sidecar`: the containers
+//! - [`patch`]: the difference as a JSON Patch
+//! - [`pod`]: reading and changing a pod as JSON
+//! - [`render`], [`cli`]: the same for manifests, on the command line
+
+pub mod address;
+pub mod annotations;
+pub mod cli;
+pub mod inject;
+pub mod names;
+pub mod patch;
+pub mod pod;
+pub mod render;
+pub mod settings;
+mod sidecar;
+pub mod status;
+pub mod variables;
