@@ -144,6 +144,13 @@ impl Wishes {
     }
 }
 
+/// Whether a pod asks for transparent mode, about which its namespace has a say.
+#[must_use]
+pub fn is_transparent(pod: &Value) -> bool {
+    let mode = pod::meta(pod, "annotations", &format!("{PREFIX}mode"));
+    mode.is_some_and(|mode| mode.trim() == "transparent")
+}
+
 fn bad<T>(name: &str, why: impl Into<String>) -> Result<T, Bad> {
     Err(Bad {
         name: name.to_owned(),

@@ -1,10 +1,13 @@
-//! The command line: `tars-injector [serve]` and `render`, with the settings that both take.
+//! The command line: `tars-injector serve` and `render`, with the settings that both take.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
+use tars_sidecar::logging;
+
+use crate::app::{self, ServeArgs};
 use crate::inject::Namespace;
 use crate::names::{ENABLED, INJECT};
 use crate::render::{self, Output};
@@ -34,6 +37,8 @@ pub struct Cli {
 /// What to do.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
+    /// Serve the webhook until told to stop
+    Serve(Box<ServeArgs>),
     /// Show what the webhook would make of manifests, without a cluster
     Render(RenderArgs),
 }
@@ -58,6 +63,27 @@ pub struct RenderArgs {
 fn label(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Runs `serve`.
+///
+/// # Errors
+/// If nothing can be written.
+pub fn serve(args: &ServeArgs, settings: &Settings, err: &mut dyn Write) -> io::Result<u8> {
+    let log_level = match logging::init(&args.log_level, args.log_format) {
+        Ok(log_level) => log_level,
+        Err(error) => {
+            writeln!(err, "{error}")?;
+            return Ok(USAGE);
+        }
+    };
+    match app::run(args, settings.clone(), log_level) {
+        Ok(()) => Ok(0),
+        Err(error) => {
+            writeln!(err, "{error}")?;
+            Ok(USAGE)
+        }
+    }
 }
 
 /// Runs `render`: the documents to `out`, what was decided to `err`.

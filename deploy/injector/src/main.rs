@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     };
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let done = match &cli.command {
+        Command::Serve(args) => cli::serve(args, &cli.settings, &mut err),
         Command::Render(args) => cli::render(args, &cli.settings, &mut out, &mut err),
     };
     match done {
