@@ -253,6 +253,11 @@ fn the_results_pass_the_schemas_of_three_versions() {
             panic!("{errors}");
         }
     }
+    let install = Path::new(env!("CARGO_MANIFEST_DIR")).join("install.yaml");
+    let install = read("install", &fs::read_to_string(install).unwrap()).unwrap();
+    if let Err(errors) = valid(&install, &SCHEMAS) {
+        panic!("{errors}");
+    }
     // The check itself can fail.
     let misspelt = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "a", "imagee": "b"}]}});
     assert!(valid(&[misspelt], &SCHEMAS).unwrap_err().contains("imagee"));
