@@ -6,6 +6,7 @@
 //! - [`server`], with its [`certificates`]: TLS and HTTP, within bounds
 //! - [`webhook`]: `POST /inject`; [`review`]: what the API server asks and is answered
 //! - [`inject`]: the decision, a pure function of a pod, what is known of its namespace, and the operator's [`settings`]
+//! - [`update`]: a pod that has its sidecar keeps it as it is
 //! - [`status`]: what an earlier call changed, and how it is taken back
 //! - [`annotations`]: what the pod asks for, under the [`names`] that others rely on
 //! - [`variables`]: explicit mode, for which [`address`] reads what says where Redis is
@@ -32,5 +33,6 @@ pub mod server;
 pub mod settings;
 mod sidecar;
 pub mod status;
+pub mod update;
 pub mod variables;
 pub mod webhook;

@@ -81,7 +81,7 @@ impl Metrics {
                 "tars_injector_reviews_total",
                 "Pods decided about.",
                 "decision",
-                &["injected", "skipped", "refused", "unknown"],
+                &["injected", "skipped", "refused", "updated", "unknown"],
             )?,
             skipped: labelled(
                 "tars_injector_skipped_total",
@@ -142,6 +142,11 @@ impl Metrics {
         };
         self.reviews.with_label_values(&[decision]).inc();
         self.warnings.inc_by(outcome.warnings.len() as u64);
+    }
+
+    /// Counts an update of a pod.
+    pub fn updated(&self) {
+        self.reviews.with_label_values(&["updated"]).inc();
     }
 
     /// Counts something that this webhook is not for.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::inject::{Decision, Outcome};
+use crate::patch::Operation;
 
 /// What the API server cuts warnings to, one and all together (`k8s.io/apiserver`, warnings of webhooks).
 const MAX_WARNING: usize = 256;
@@ -32,6 +33,9 @@ pub struct Request {
     /// The pod; null when something is deleted.
     #[serde(default)]
     pub object: Value,
+    /// What it was before an update.
+    #[serde(default)]
+    pub old_object: Value,
     /// Nothing will be stored, so nothing may be done beside.
     #[serde(default)]
     pub dry_run: Option<bool>,
@@ -45,6 +49,15 @@ pub struct Resource {
     pub group: String,
     /// `pods`
     pub resource: String,
+}
+
+/// What is to happen to a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodEvent {
+    /// It is decided about.
+    Created,
+    /// It stays what it is.
+    Updated,
 }
 
 #[derive(Deserialize)]
@@ -85,13 +98,17 @@ impl Request {
         review.request.ok_or(Malformed::NoRequest)
     }
 
-    /// Whether it is a pod that is to be created. Anything else the webhook is not registered for.
+    /// What is to happen to a pod. None for anything else, which the webhook is not registered for.
     #[must_use]
-    pub fn is_new_pod(&self) -> bool {
-        self.operation == "CREATE"
-            && self.resource.group.is_empty()
+    pub fn event(&self) -> Option<PodEvent> {
+        let is_pod = self.resource.group.is_empty()
             && self.resource.resource == "pods"
-            && self.sub_resource.as_deref().is_none_or(str::is_empty)
+            && self.sub_resource.as_deref().is_none_or(str::is_empty);
+        match self.operation.as_str() {
+            "CREATE" if is_pod => Some(PodEvent::Created),
+            "UPDATE" if is_pod => Some(PodEvent::Updated),
+            _ => None,
+        }
     }
 
     /// Lets through what this webhook is not for.
@@ -102,7 +119,7 @@ impl Request {
             _ => self.resource.resource.clone(),
         };
         let warning = format!(
-            "tars-injector is for pods that are created, and was asked about {} of {}: check the rules of its webhook",
+            "tars-injector is for pods that are created or updated, and was asked about {} of {}: check the rules of its webhook",
             shown(&self.operation),
             shown(&what)
         );
@@ -125,8 +142,19 @@ impl Request {
             let message = format!("tars-injector: {why}");
             response.status = Some(json!({"code": FORBIDDEN, "message": message}));
         } else if !outcome.patch.is_empty() {
-            response.patch_type = Some("JSONPatch");
-            response.patch = Some(STANDARD.encode(serde_json::to_vec(&outcome.patch)?));
+            response.patch(&outcome.patch)?;
+        }
+        Ok(self.answer(response))
+    }
+
+    /// Answers with these changes, or none.
+    ///
+    /// # Errors
+    /// As [`answered`](Self::answered).
+    pub fn patched(&self, patch: &[Operation]) -> Result<Value, serde_json::Error> {
+        let mut response = Response::default();
+        if !patch.is_empty() {
+            response.patch(patch)?;
         }
         Ok(self.answer(response))
     }
@@ -153,6 +181,14 @@ struct Response {
     status: Option<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+}
+
+impl Response {
+    fn patch(&mut self, patch: &[Operation]) -> Result<(), serde_json::Error> {
+        self.patch_type = Some("JSONPatch");
+        self.patch = Some(STANDARD.encode(serde_json::to_vec(patch)?));
+        Ok(())
+    }
 }
 
 /// Warnings as far as the API server takes them.
@@ -199,18 +235,16 @@ mod tests {
     }
 
     #[test]
-    fn only_new_pods() {
-        assert!(
-            Request::read(&review(&pods("CREATE")))
-                .unwrap()
-                .is_new_pod()
-        );
-        let mut others = [pods("UPDATE"), pods("CREATE"), pods("CREATE")];
+    fn only_pods() {
+        let event = |operation| Request::read(&review(&pods(operation))).unwrap().event();
+        assert_eq!(event("CREATE"), Some(PodEvent::Created));
+        assert_eq!(event("UPDATE"), Some(PodEvent::Updated));
+        let mut others = [pods("DELETE"), pods("CREATE"), pods("CREATE")];
         others[1]["subResource"] = json!("ephemeralcontainers");
         others[2]["resource"] = json!({"group": "apps", "resource": "deployments"});
         for other in others {
             let request = Request::read(&review(&other)).unwrap();
-            assert!(!request.is_new_pod());
+            assert_eq!(request.event(), None);
             let answer = request.allow_unknown();
             assert_eq!(
                 (&answer["response"]["allowed"], &answer["response"]["uid"]),

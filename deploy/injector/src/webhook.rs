@@ -17,9 +17,11 @@ use crate::annotations::is_transparent;
 use crate::inject::{Decision, Namespace, Outcome, Reason, inject};
 use crate::kubernetes::Cluster;
 use crate::metrics::{Failure, Metrics};
+use crate::patch::diff;
 use crate::pod;
-use crate::review::Request;
+use crate::review::{PodEvent, Request};
 use crate::settings::Settings;
+use crate::update::keep;
 
 /// The API server takes objects of at most 3 MiB; a review wraps one.
 pub const MAX_BODY: usize = 4 << 20;
@@ -188,12 +190,23 @@ async fn review(webhook: &Webhook, body: &[u8]) -> Result<serde_json::Value, Ref
         tracing::debug!(%malformed, "no review");
         (StatusCode::BAD_REQUEST, format!("{malformed}\n"))
     })?;
-    if !request.is_new_pod() {
-        webhook.metrics.unknown();
-        return Ok(request.allow_unknown());
-    }
-    let outcome = webhook.decide(&request).await;
     let internal =
         |error: serde_json::Error| (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"));
-    request.answered(&outcome).map_err(internal)
+    match request.event() {
+        Some(PodEvent::Created) => {
+            let outcome = webhook.decide(&request).await;
+            request.answered(&outcome).map_err(internal)
+        }
+        Some(PodEvent::Updated) => {
+            webhook.metrics.updated();
+            let kept = keep(&request.old_object, &request.object);
+            request
+                .patched(&diff(&request.object, &kept))
+                .map_err(internal)
+        }
+        None => {
+            webhook.metrics.unknown();
+            Ok(request.allow_unknown())
+        }
+    }
 }

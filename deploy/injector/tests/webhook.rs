@@ -60,6 +60,24 @@ async fn a_pod_gets_its_patch_and_a_second_call_none() {
 }
 
 #[tokio::test]
+async fn a_pod_that_is_applied_again_stays_what_it_is() {
+    let running = start();
+    let mut client = running.client().await;
+    let manifest = pod("redis://redis:6379");
+    let old = expected(&manifest);
+    let mut update = review("a", &manifest);
+    update["request"]["operation"] = json!("UPDATE");
+    update["request"]["oldObject"] = old.clone();
+    assert_eq!(patched(&manifest, &client.review(&update).await), old);
+    update["request"]["object"] = old;
+    assert_eq!(client.review(&update).await.get("patch"), None);
+    // One that runs without sidecar gets none.
+    update["request"]["object"] = manifest.clone();
+    update["request"]["oldObject"] = manifest;
+    assert_eq!(client.review(&update).await.get("patch"), None);
+}
+
+#[tokio::test]
 async fn a_dry_run_is_answered_as_what_it_tries() {
     let running = start();
     let mut client = running.client().await;
@@ -131,7 +149,7 @@ async fn what_the_webhook_is_not_for_is_allowed_with_a_warning() {
     let running = start();
     let mut client = running.client().await;
     for (field, value) in [
-        ("operation", json!("UPDATE")),
+        ("operation", json!("CONNECT")),
         ("operation", json!("DELETE")),
         (
             "resource",
