@@ -17,7 +17,7 @@ use rustls::sign::CertifiedKey;
 
 pub use files::{Error, Files};
 pub use keeper::{Keeper, Names};
-pub use own::{Bundle, Renewal, renewed};
+pub use own::{Bundle, Renewal, renewed, trusted};
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::certificates::trusted;
 use crate::metrics::Metrics;
 use crate::pod;
 use crate::settings::Version;
@@ -227,7 +228,7 @@ impl Cluster {
         }
     }
 
-    /// Lets API servers trust these authorities when they call the service. Whether they did not before.
+    /// Lets API servers trust this authority when they call the service. Whether they did not before.
     ///
     /// # Errors
     /// If the webhook's configuration is not there or cannot be changed.
@@ -235,11 +236,10 @@ impl Cluster {
         &self,
         webhook: &str,
         service: &str,
-        authorities: &str,
+        authority: &str,
     ) -> Result<bool, Error> {
         let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let mut found = api.get(webhook).await?;
-        let wanted = ByteString(authorities.as_bytes().to_vec());
         let mut changed = false;
         for webhook in found.webhooks.iter_mut().flatten() {
             let config = &mut webhook.client_config;
@@ -247,8 +247,13 @@ impl Cluster {
                 .service
                 .as_ref()
                 .is_some_and(|called| called.name == service && called.namespace == self.namespace);
-            if ours && config.ca_bundle.as_ref() != Some(&wanted) {
-                config.ca_bundle = Some(wanted.clone());
+            let before = config
+                .ca_bundle
+                .as_ref()
+                .map_or(&[][..], |bundle| &bundle.0);
+            let wanted = trusted(before, authority).into_bytes();
+            if ours && before != wanted {
+                config.ca_bundle = Some(ByteString(wanted));
                 changed = true;
             }
         }

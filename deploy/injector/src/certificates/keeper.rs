@@ -112,7 +112,7 @@ impl Keeper {
         };
         let told = self
             .cluster
-            .trust(&self.names.webhook, service, &bundle.authorities())
+            .trust(&self.names.webhook, service, bundle.authority())
             .await?;
         if is_new {
             if told {

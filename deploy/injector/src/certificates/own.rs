@@ -1,5 +1,5 @@
 //! Certificates that the injector makes for itself: an authority that API servers are told of, and a certificate signed by it.
-//! Both are renewed long before they end. When the authority changes, API servers hear of both for as long as the old one lasts.
+//! Both are renewed long before they end. When the authority changes, API servers go on trusting the one before.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,12 +19,15 @@ const RENEW: Duration = DAY.saturating_mul(30);
 /// Clocks differ.
 const BACKDATED: Duration = Duration::from_secs(60 * 60);
 
+/// What a certificate is between, PEM.
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+
 /// The fields of the Secret. Those of the certificate are as in every Secret of type `kubernetes.io/tls`.
 const CERT: &str = "tls.crt";
 const KEY: &str = "tls.key";
 const CA: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
-const CA_BEFORE: &str = "ca-before.crt";
 const CA_NOT_AFTER: &str = "ca.not-after";
 const NOT_AFTER: &str = "tls.not-after";
 const NAMES: &str = "tls.names";
@@ -41,8 +44,6 @@ pub struct Bundle {
     ca: String,
     ca_key: String,
     ca_not_after: SystemTime,
-    /// The authority before.
-    ca_before: String,
     names: String,
 }
 
@@ -83,19 +84,13 @@ pub fn renewed(
     {
         return Ok(Renewal::Good);
     }
-    let (ca, ca_key, ca_not_after, ca_before) = match authority {
-        Some(old) => (
-            old.ca.clone(),
-            old.ca_key.clone(),
-            old.ca_not_after,
-            old.ca_before.clone(),
-        ),
+    let (ca, ca_key, ca_not_after) = match authority {
+        Some(old) => (old.ca.clone(), old.ca_key.clone(), old.ca_not_after),
         None => {
             let ca_not_after = whole_seconds(now + AUTHORITY_LIFE);
             let key = KeyPair::generate()?;
             let ca = authority_params(ca_not_after).self_signed(&key)?;
-            let before = bundle.map_or(String::new(), |old| old.ca.clone());
-            (ca.pem(), key.serialize_pem(), ca_not_after, before)
+            (ca.pem(), key.serialize_pem(), ca_not_after)
         }
     };
     let issuer = Issuer::new(authority_params(ca_not_after), KeyPair::from_pem(&ca_key)?);
@@ -119,7 +114,6 @@ pub fn renewed(
         ca,
         ca_key,
         ca_not_after,
-        ca_before,
         names: wanted,
     })))
 }
@@ -154,11 +148,28 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
     UNIX_EPOCH + since(time)
 }
 
+/// What API servers are to trust: the authority, and behind it the one that they trusted before, whose certificate replicas may
+/// still show.
+#[must_use]
+pub fn trusted(before: &[u8], authority: &str) -> String {
+    let before = String::from_utf8_lossy(before);
+    let certificates = before
+        .split_inclusive(END)
+        .filter_map(|part| part.get(part.find(BEGIN)?..));
+    let other = certificates
+        .map(str::trim)
+        .find(|certificate| *certificate != authority.trim());
+    let other = other.filter(|certificate| certificate.ends_with(END));
+    other.map_or(authority.to_owned(), |other| {
+        format!("{}\n{other}\n", authority.trim())
+    })
+}
+
 impl Bundle {
-    /// What API servers are told to trust: the authority, and the one before.
+    /// The authority, PEM.
     #[must_use]
-    pub fn authorities(&self) -> String {
-        format!("{}{}", self.ca, self.ca_before)
+    pub fn authority(&self) -> &str {
+        &self.ca
     }
 
     /// As a Secret's data.
@@ -170,7 +181,6 @@ impl Bundle {
             (KEY, self.key.clone()),
             (CA, self.ca.clone()),
             (CA_KEY, self.ca_key.clone()),
-            (CA_BEFORE, self.ca_before.clone()),
             (CA_NOT_AFTER, number(self.ca_not_after)),
             (NOT_AFTER, number(self.not_after)),
             (NAMES, self.names.clone()),
@@ -194,7 +204,6 @@ impl Bundle {
             ca: text(CA)?,
             ca_key,
             ca_not_after: time(CA_NOT_AFTER)?,
-            ca_before: text(CA_BEFORE)?,
             names: text(NAMES)?,
         })
     }
@@ -227,22 +236,34 @@ mod tests {
         assert_eq!(at(59), Renewal::Good);
         let second = new(Some(&first), &names(), now + DAY * 61);
         assert_ne!(second.cert, first.cert);
-        assert_eq!(
-            second.authorities(),
-            first.authorities(),
-            "the authority stays"
-        );
+        assert_eq!(second.ca, first.ca, "the authority stays");
 
         let third = new(Some(&second), &names(), now + DAY * 600);
         assert_ne!(third.ca, first.ca);
-        assert_eq!(
-            third.authorities(),
-            format!("{}{}", third.ca, first.ca),
-            "API servers hear of both"
-        );
 
         let renamed = new(Some(&first), &["other.svc".to_owned()], now);
         assert_eq!(renamed.ca, first.ca);
+    }
+
+    #[test]
+    fn the_authority_before_is_trusted_for_a_while() {
+        let [first, second, third] = [(); 3].map(|()| new(None, &names(), SystemTime::now()).ca);
+        let one = trusted(b"", &first);
+        assert_eq!(one, first);
+        assert_eq!(trusted(one.as_bytes(), &first), first);
+        let two = trusted(one.as_bytes(), &second);
+        let certificates = |text: &str| text.replace('\r', "").matches(BEGIN).count();
+        assert!(two.contains(first.trim().lines().nth(1).unwrap()) && certificates(&two) == 2);
+        assert_eq!(trusted(two.as_bytes(), &second), two, "it stays");
+        let three = trusted(two.as_bytes(), &third);
+        assert_eq!(
+            three,
+            trusted(second.as_bytes(), &third),
+            "and no longer than the next"
+        );
+        for placeholder in [&b"\n"[..], b"x", b"\xff", BEGIN.as_bytes(), END.as_bytes()] {
+            assert_eq!(trusted(placeholder, &first), first);
+        }
     }
 
     #[test]

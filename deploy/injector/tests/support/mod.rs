@@ -118,7 +118,7 @@ impl Running {
 pub fn trust(bundles: &[&Bundle]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for bundle in bundles {
-        for authority in CertificateDer::pem_slice_iter(bundle.authorities().as_bytes()) {
+        for authority in CertificateDer::pem_slice_iter(bundle.authority().as_bytes()) {
             roots.add(authority.unwrap()).unwrap();
         }
     }
