@@ -117,6 +117,11 @@ pub struct Outcome {
 /// Decides about a pod. `workload` is its name for people, which [`pod::workload`] finds.
 #[must_use]
 pub fn inject(pod: &Value, workload: &str, namespace: &Namespace, settings: &Settings) -> Outcome {
+    if !pod::is_whole(pod) {
+        // Whoever stores pods will say so.
+        let decision = Decision::Skipped(Reason::NoRedis);
+        return outcome(pod, pod.clone(), decision, Vec::new());
+    }
     let status = Status::read(pod);
     let mut warnings = Vec::new();
     let mut clean = pod.clone();

@@ -16,7 +16,10 @@ pub fn list<'a>(pod: &'a Value, list: &str) -> &'a [Value] {
 /// The same to change, made if there is none.
 pub fn list_mut<'a>(pod: &'a mut Value, list: &str) -> Option<&'a mut Vec<Value>> {
     let spec = pod.get_mut("spec")?.as_object_mut()?;
-    let found = spec.entry(list).or_insert_with(|| Value::Array(Vec::new()));
+    let found = spec.entry(list).or_insert(Value::Null);
+    if found.is_null() {
+        *found = Value::Array(Vec::new());
+    }
     found.as_array_mut()
 }
 
@@ -59,20 +62,38 @@ pub fn meta<'a>(pod: &'a Value, of: &str, name: &str) -> Option<&'a str> {
 
 /// Annotations to change, made if there are none.
 pub fn annotations_mut(pod: &mut Value) -> Option<&mut Map<String, Value>> {
-    let object = pod.as_object_mut()?;
-    let metadata = object.entry("metadata").or_insert_with(empty);
-    let annotations = metadata
-        .as_object_mut()?
-        .entry("annotations")
-        .or_insert_with(empty);
-    if annotations.is_null() {
-        *annotations = empty();
-    }
-    annotations.as_object_mut()
+    let metadata = object_mut(pod.as_object_mut()?, "metadata")?;
+    object_mut(metadata, "annotations")
 }
 
-fn empty() -> Value {
-    Value::Object(Map::new())
+fn object_mut<'a>(
+    of: &'a mut Map<String, Value>,
+    field: &str,
+) -> Option<&'a mut Map<String, Value>> {
+    let found = of.entry(field).or_insert(Value::Null);
+    if found.is_null() {
+        *found = Value::Object(Map::new());
+    }
+    found.as_object_mut()
+}
+
+/// Whether what is to be changed can be: what is there, is of the type that it should be. An API server sends nothing else.
+pub fn is_whole(pod: &Value) -> bool {
+    let fits = |at: &str, is: fn(&Value) -> bool| {
+        pod.pointer(at)
+            .is_none_or(|found| found.is_null() || is(found))
+    };
+    let lists = [
+        "/spec/initContainers",
+        "/spec/containers",
+        "/spec/volumes",
+        "/spec/imagePullSecrets",
+    ];
+    pod.get("spec").is_some_and(Value::is_object)
+        && ["/metadata", "/metadata/annotations"]
+            .iter()
+            .all(|at| fits(at, Value::is_object))
+        && lists.iter().all(|at| fits(at, Value::is_array))
 }
 
 /// The owner that controls the pod.

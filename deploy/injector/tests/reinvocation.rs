@@ -246,7 +246,77 @@ fn pod() -> impl Strategy<Value = Value> {
     })
 }
 
+/// JSON that looks like parts of a pod, in places where it does not belong.
+fn odd() -> impl Strategy<Value = Value> {
+    let key = prop::sample::select(vec![
+        "metadata",
+        "annotations",
+        "labels",
+        "ownerReferences",
+        "spec",
+        "containers",
+        "initContainers",
+        "volumes",
+        "imagePullSecrets",
+        "env",
+        "envFrom",
+        "name",
+        "value",
+        "valueFrom",
+        "secretKeyRef",
+        "ports",
+        "containerPort",
+        "resources",
+        "limits",
+        "securityContext",
+        "restartPolicy",
+        "tars.dev/env",
+        "tars.dev/agent",
+        "tars.dev/status",
+        "tars.dev/upstream",
+    ]);
+    let word = prop::sample::select(vec![
+        "REDIS_URL",
+        "redis://redis:1",
+        "$(REDIS_URL)",
+        "rediss://a@b",
+        "enabled",
+        "tars-proxy",
+        "",
+        "é",
+        "Always",
+        r#"{"format":1,"variables":[{"list":"containers","container":"","name":"REDIS_URL","was":"absent","now":""}],"containers":{"x":{},"containers/":{}}}"#,
+    ]);
+    let leaf = prop_oneof![
+        Just(json!(null)),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        word.prop_map(Value::from)
+    ];
+    leaf.prop_recursive(7, 96, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::hash_map(key.clone(), inner, 0..6).prop_map(|map| json!(map)),
+        ]
+    })
+}
+
 proptest! {
+    #[test]
+    fn whatever_comes_is_decided_about(metadata in odd(), spec in odd(), containers in odd(), minor in prop_oneof![Just(34u32), Just(28)]) {
+        let mut pod = json!({"metadata": metadata, "spec": spec});
+        if let Some(spec) = pod["spec"].as_object_mut() {
+            spec.insert("containers".to_owned(), json!([containers, {"name": "a", "env": [{"name": "REDIS_URL", "value": "r:1"}]}]));
+        }
+        let once = injected(&pod, &settings(minor));
+        let patch: json_patch::Patch = serde_json::from_value(json!(once.patch)).unwrap();
+        let mut patched = pod.clone();
+        json_patch::patch(&mut patched, &patch).unwrap();
+        prop_assert_eq!(&patched, &once.pod);
+        prop_assert_eq!(injected(&patched, &settings(minor)).patch, vec![]);
+        let _ = tars_injector::update::keep(&once.pod, &pod);
+    }
+
     #[test]
     fn a_second_call_changes_nothing_and_all_can_be_taken_back(pod in pod(), minor in prop_oneof![Just(34u32), Just(28)]) {
         let settings = settings(minor);
