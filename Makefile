@@ -50,8 +50,8 @@ fuzz: ## fuzz every target for FUZZ_SECONDS (60), two at a time, or one: make fu
 loom: ## try every order in which threads can meet in what they share
 	cargo run --quiet --package tars-loom
 
-train-check: ## let the learner learn everything from SEEDS (3) seeds, and hold it against Stable-Baselines3's committed results
-	cargo run --release --quiet --package tars-agent --example train-check -- $(or $(SEEDS),3)
+train-check: ## let the learner learn everything from SEEDS (3) seeds, and hold it against Stable-Baselines3's committed results; PLOTS=DIR draws the curves
+	cargo run --release --quiet --package tars-agent --example train-check -- $(or $(SEEDS),3) $(if $(PLOTS),--plots $(PLOTS))
 
 bench-agent: ## measure the learner beside Stable-Baselines3, round by round (installs PyTorch the first time)
 	cargo build --release --quiet --package tars-agent --example bench
@@ -67,6 +67,7 @@ check-fmt:
 
 clippy:
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --package tars-agent --target aarch64-unknown-linux-gnu -- -D warnings
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

@@ -2,7 +2,7 @@
 //!
 //! Trains on every environment with the hyper-parameters that come with the program, from seeds 0, 1, 2 … on, and holds the medians against
 //! those of Stable-Baselines3's runs in `agent-runtime/reference`, which `scripts/sb3_runs.py` measured in the same way. Prints a table;
-//! exits with 1 if a target is missed.
+//! exits with 1 if a target is missed. With `--plots DIR` it draws both sides' curves: `NAME.svg` for each environment.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,7 +11,7 @@
 )]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -19,6 +19,7 @@ use serde_json::Value;
 use tars_agent::env::stream_steering::baseline::{FIXED, THRESHOLD};
 use tars_agent::hyper::HyperParameters;
 use tars_agent::memory::MemoryBudget;
+use tars_agent::plot::{Chart, Level, Point, Series};
 use tars_agent::train::{Trainer, WINDOW, evaluate};
 use tars_agent::zoo;
 
@@ -35,7 +36,8 @@ const MISSING: f64 = 0.05;
 struct Run {
     by_training: Option<u64>,
     by_evaluation: Option<u64>,
-    area: f64,
+    /// Mean returns when evaluated, over steps: at the same steps whatever the seed.
+    curve: Vec<(u64, f64)>,
     final_return: f64,
     steps_per_second: f64,
 }
@@ -72,15 +74,22 @@ fn run(name: &str, seed: u64) -> Run {
         }
         if point {
             due += horizon / 50;
-            curve.push(evaluated);
+            curve.push((steps, evaluated));
         }
     }
     Run {
         by_training,
         by_evaluation,
-        area: curve.iter().sum::<f64>() / curve.len() as f64,
+        curve,
         final_return: evaluated,
         steps_per_second: trainer.progress().steps as f64 / seconds,
+    }
+}
+
+impl Run {
+    /// The mean of the evaluation curve.
+    fn area(&self) -> f64 {
+        self.curve.iter().map(|point| point.1).sum::<f64>() / self.curve.len() as f64
     }
 }
 
@@ -113,6 +122,46 @@ fn worst_median(runs: &Value, key: &str, count: usize) -> f64 {
     median(all[..count].to_vec())
 }
 
+/// Median and range of the curves of some seeds.
+fn series(who: &str, curves: &[Vec<(u64, f64)>]) -> Series {
+    let points = (0..curves[0].len()).map(|at| {
+        let steps = curves[0][at].0;
+        let mut returns: Vec<f64> = curves
+            .iter()
+            .map(|curve| {
+                assert_eq!(curve[at].0, steps, "{who} was evaluated at other steps");
+                curve[at].1
+            })
+            .collect();
+        returns.sort_by(f64::total_cmp);
+        Point {
+            steps,
+            range: (returns[0], returns[returns.len() - 1]),
+            middle: median(returns),
+        }
+    });
+    Series {
+        name: format!("{who}: median and range of {} seeds", curves.len()),
+        points: points.collect(),
+    }
+}
+
+fn plot(directory: &Path, name: &str, series: Vec<Series>, levels: Vec<Level>) {
+    let chart = Chart {
+        title: name.to_owned(),
+        subtitle: format!("mean return of {EPISODES} episodes in which the policy takes its mode"),
+        series,
+        levels,
+    };
+    fs::create_dir_all(directory).unwrap();
+    fs::write(directory.join(format!("{name}.svg")), chart.to_svg()).unwrap();
+}
+
+fn ours(runs: &[Run]) -> Series {
+    let curves: Vec<_> = runs.iter().map(|run| run.curve.clone()).collect();
+    series("tars-agent", &curves)
+}
+
 struct Table {
     missed: bool,
 }
@@ -138,10 +187,22 @@ fn number(x: f64) -> String {
     }
 }
 
+/// How many seeds, and where to draw.
+fn arguments() -> (u64, Option<PathBuf>) {
+    let (mut seeds, mut plots) = (3, None);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        if argument == "--plots" {
+            plots = Some(arguments.next().expect("a directory").into());
+        } else {
+            seeds = argument.parse().expect("a number of seeds");
+        }
+    }
+    (seeds, plots)
+}
+
 fn main() -> ExitCode {
-    let seeds: u64 = std::env::args()
-        .nth(1)
-        .map_or(3, |seeds| seeds.parse().expect("a number of seeds"));
+    let (seeds, plots) = arguments();
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference");
     let mut table = Table { missed: false };
     println!("| Median | Seeds | tars-agent | reference | at worst | met |");
@@ -207,7 +268,7 @@ fn main() -> ExitCode {
             ),
             (
                 "mean of the evaluation curve",
-                median(runs.iter().map(|run| run.area).collect()),
+                median(runs.iter().map(Run::area).collect()),
                 reference("median_area"),
             ),
         ] {
@@ -221,6 +282,16 @@ fn main() -> ExitCode {
                 ours >= least,
             );
         }
+        if let Some(directory) = &plots {
+            let theirs: Vec<Vec<(u64, f64)>> = sb3["runs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|run| serde_json::from_value(run["evaluation_curve"].clone()).unwrap())
+                .collect();
+            let both = vec![ours(&runs), series("Stable-Baselines3", &theirs)];
+            plot(directory, name, both, Vec::new());
+        }
         speeds.push((
             name.to_owned(),
             median(runs.iter().map(|run| run.steps_per_second).collect()),
@@ -228,20 +299,27 @@ fn main() -> ExitCode {
     }
     let name = "stream-steering";
     let runs: Vec<Run> = (0..seeds.min(10)).map(|seed| run(name, seed)).collect();
-    let ours = median(runs.iter().map(|run| run.final_return).collect());
-    for (what, baseline) in [
-        ("a fixed setting", FIXED),
+    let found = median(runs.iter().map(|run| run.final_return).collect());
+    let baselines = [
         ("a tuned threshold rule", THRESHOLD),
-    ] {
-        let theirs = baseline.mean_return(1_000, 1);
+        ("a fixed setting", FIXED),
+    ];
+    let levels = baselines.map(|(what, baseline)| Level {
+        name: what.to_owned(),
+        value: baseline.mean_return(1_000, 1),
+    });
+    for Level { name: what, value } in &levels {
         table.row(
             &format!("{name}: final return, against {what}"),
             runs.len(),
-            ours,
-            theirs,
-            theirs,
-            ours > theirs,
+            found,
+            *value,
+            *value,
+            found > *value,
         );
+    }
+    if let Some(directory) = &plots {
+        plot(directory, name, vec![ours(&runs)], levels.into());
     }
     speeds.push((
         name.to_owned(),

@@ -60,9 +60,12 @@ struct TrainArgs {
     /// Draw the learning curve
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-    /// What the learner may allocate, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 256)]
-    memory: usize,
+    /// Threads of an update, which change nothing but its time; more than a minibatch has parts of 64 rows have nothing to do
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
+    /// What the learner may allocate, in MiB [default: three quarters of the cgroup's limit, or 256]
+    #[arg(long, value_name = "MIB")]
+    memory: Option<usize>,
 }
 
 #[derive(Debug, Args)]

@@ -5,12 +5,15 @@
 //!
 //! - [`Fragments::push`] takes one in, or says why not. What happens when room becomes scarce is [`Overflow`]'s to say.
 //! - [`Fragments::take`] begins an update: it settles what is stale, and marks the oldest that fit into the update. [`Fragments::load`] (in
-//!   `training`) copies these to a rollout, and computes their values and advantages.
-//! - [`Fragments::finish`] ends it: what was taken is settled, and its room is free.
+//!   `training`) copies these to a rollout, scales their rewards ([`Rewards`]), and computes their values and advantages.
+//! - [`Fragments::observe`] lets a normaliser see what was learnt from. What a version acts with is what it is trained with: the next one has the new moments.
+//! - [`Fragments::finish`] ends the update: what was taken is settled, and its room is free.
 //!
 //! In between the learner has a copy of its own, so that fragments go on being pushed. Actions are not held against their space here: whoever
 //! calls has done so.
 
+mod ledger;
+mod rewards;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -18,10 +21,12 @@ mod training;
 
 use serde::{Deserialize, Serialize};
 
-use crate::memory::{MemoryBudget, OverBudget};
+use crate::memory::{MemoryBudget, NoRoom, Storage};
 use crate::rollout::Shape;
 use store::{Entry, Store};
 
+pub use ledger::{Fate, Ledger, Settled};
+pub use rewards::{MOST_ENVIRONMENTS, Rewards, Running};
 pub use training::Room;
 
 /// So many transitions wait at most, unless told otherwise.
@@ -168,55 +173,6 @@ pub enum Refused {
     NotFinite(&'static str),
 }
 
-/// How a fragment was settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fate {
-    /// The policy has learnt from it.
-    Trained,
-    /// It was older than `max_policy_lag` when an update began.
-    Stale,
-    /// It made room for others, or its update was undone.
-    Dropped,
-}
-
-/// A fragment that is no longer here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// What it was pushed with.
-    pub tag: u64,
-    /// How many transitions it had.
-    pub transitions: usize,
-    /// Why it is gone.
-    pub fate: Fate,
-}
-
-/// Where every transition is: at every moment accepted = trained + stale + dropped + pending.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ledger {
-    /// Taken in.
-    pub accepted: u64,
-    /// Learnt from.
-    pub trained: u64,
-    /// Too old to be learnt from.
-    pub stale: u64,
-    /// Dropped.
-    pub dropped: u64,
-    /// Waiting, those of a running update among them.
-    pub pending: u64,
-}
-
-impl Ledger {
-    fn settle(&mut self, transitions: u64, fate: Fate) {
-        self.pending -= transitions;
-        *match fate {
-            Fate::Trained => &mut self.trained,
-            Fate::Stale => &mut self.stale,
-            Fate::Dropped => &mut self.dropped,
-        } += transitions;
-    }
-}
-
 /// The buffer.
 #[derive(Debug)]
 pub struct Fragments {
@@ -225,16 +181,23 @@ pub struct Fragments {
     update: usize,
     store: Store,
     ledger: Ledger,
+    /// What the running update learns from.
+    taken: Size,
     /// A fragment was refused for want of room since room was last made.
     refused: bool,
 }
 
 impl Fragments {
-    /// An empty buffer for a learner of this shape.
+    /// An empty buffer for a learner of this shape, its numbers in memory or in files.
     ///
     /// # Errors
-    /// If it does not fit into the budget.
-    pub fn new(budget: &MemoryBudget, shape: Shape, limits: Limits) -> Result<Self, OverBudget> {
+    /// If it does not fit into the budget, or on the disk.
+    pub fn new(
+        budget: &MemoryBudget,
+        shape: Shape,
+        limits: Limits,
+        storage: Storage<'_>,
+    ) -> Result<Self, NoRoom> {
         // Rows are counted in 32 bits.
         let transitions = limits.transitions.min(u32::MAX as usize);
         let most = Size {
@@ -245,8 +208,9 @@ impl Fragments {
         Ok(Self {
             limits,
             update: (shape.steps * shape.environments).min(transitions),
-            store: Store::new(budget, shape, most)?,
+            store: Store::new(budget, shape, most, storage)?,
             ledger: Ledger::default(),
+            taken: Size::default(),
             refused: false,
         })
     }
@@ -288,15 +252,27 @@ impl Fragments {
         self.used().reaches(PAUSE, self.most())
     }
 
-    /// Takes a fragment in. `settled` is told of those that were dropped for it.
+    /// Goes on from an account that was saved. What was pending then is to be pushed again, in the same order, and is accepted as it was before: so the
+    /// account is whole at every moment, and the same again in the end.
+    pub fn restore(&mut self, saved: Ledger) {
+        self.ledger = saved.with_pending(self.ledger.pending);
+    }
+
+    /// The tags of what waits, in order of arrival, those of a running update among them.
+    pub fn pending(&self) -> impl Iterator<Item = u64> {
+        self.store.entries().iter().map(|entry| entry.tag)
+    }
+
+    /// Whether a fragment would be taken in, so that it can be made durable before it is [pushed](Self::push). Nothing changes, but that a refusal for want
+    /// of room is remembered, as one of a push: waiting for more would not help, and an update begins with what there is.
     ///
     /// # Errors
-    /// If it is broken, or there is no room.
-    pub fn push(
-        &mut self,
-        fragment: &Fragment<'_>,
-        mut settled: impl FnMut(Settled),
-    ) -> Result<(), Refused> {
+    /// Those of a push.
+    pub fn admits(&mut self, fragment: &Fragment<'_>) -> Result<(), Refused> {
+        self.admitted(fragment).map(|_| ())
+    }
+
+    fn admitted(&mut self, fragment: &Fragment<'_>) -> Result<Size, Refused> {
         let size = self.store.check(fragment)?;
         let most = self.most();
         if size.transitions > self.update || !size.fits(most) {
@@ -307,6 +283,31 @@ impl Fragments {
                 most_closings: most.closings,
             });
         }
+        let stays = match self.limits.overflow {
+            Overflow::Backpressure => self.used(),
+            Overflow::DropOldest => self.taken,
+        };
+        if self.is_paused() || !stays.plus(size).fits(most) {
+            self.refused = true;
+            return Err(Refused::Full {
+                pending: self.used().transitions,
+                most: most.transitions,
+            });
+        }
+        Ok(size)
+    }
+
+    /// Takes a fragment in. `settled` is told of those that were dropped for it.
+    ///
+    /// # Errors
+    /// If it is broken, or there is no room.
+    pub fn push(
+        &mut self,
+        fragment: &Fragment<'_>,
+        mut settled: impl FnMut(Settled),
+    ) -> Result<(), Refused> {
+        let size = self.admitted(fragment)?;
+        let most = self.most();
         let wants = |used: Size| used.plus(size);
         let mut crowded =
             self.limits.overflow == Overflow::DropOldest && wants(self.used()).reaches(DROP, most);
@@ -314,16 +315,8 @@ impl Fragments {
         while crowded && self.drop_oldest(&mut settled) {
             crowded = !wants(self.used()).fits(most);
         }
-        if self.is_paused() || !wants(self.used()).fits(most) {
-            self.refused = true;
-            return Err(Refused::Full {
-                pending: self.used().transitions,
-                most: most.transitions,
-            });
-        }
         self.store.append(fragment, size);
-        self.ledger.accepted += size.transitions as u64;
-        self.ledger.pending += size.transitions as u64;
+        self.ledger.accept(size.transitions as u64);
         Ok(())
     }
 
@@ -334,19 +327,21 @@ impl Fragments {
         let is_stale = |entry: &Entry| entry.version.saturating_add(lag) < version;
         self.settle(|entry| is_stale(entry).then_some(Fate::Stale), settled);
         let mut room = if self.is_ready() { self.update } else { 0 };
-        let most = room;
+        self.taken = Size::default();
         for entry in self.store.entries_mut() {
             entry.taken = entry.transitions() <= room;
             if entry.taken {
                 room -= entry.transitions();
+                self.taken = self.taken.plus(entry.size());
             }
         }
-        most - room
+        self.taken.transitions
     }
 
     /// Ends the update: what was taken is settled so. [`Fate::Dropped`] if the update was undone: to learn from it once more would end in the same way.
     pub fn finish(&mut self, fate: Fate, settled: impl FnMut(Settled)) {
         self.settle(|entry| entry.taken.then_some(fate), settled);
+        self.taken = Size::default();
     }
 
     /// Whether any was dropped.

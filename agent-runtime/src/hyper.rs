@@ -238,7 +238,8 @@ impl HyperParameters {
     }
 }
 
-fn check<T: Display>(
+/// A value that fits, or what it must be.
+pub(crate) fn check<T: Display>(
     name: &'static str,
     value: T,
     fits: impl Fn(&T) -> bool,

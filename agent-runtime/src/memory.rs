@@ -2,12 +2,34 @@
 //!
 //! Every large allocation is a [`Buffer`] of a [`MemoryBudget`]: made at start-up, touched at once so that its pages are there,
 //! and given back to the budget when it is dropped. What does not fit is refused with a sentence, before anything is allocated.
+//!
+//! A buffer may lie in a file instead ([`MemoryBudget::mapped`]), which is beside the budget: it is the disk that bounds it.
+//!
+//! [`cgroup`] says what the kernel lets the process have, of which the budget is a part ([`MemoryBudget::from_environment`]).
+
+pub mod cgroup;
+mod mapped;
 
 use std::fmt;
 use std::hint::black_box;
+use std::io;
 use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use bytemuck::Pod;
+
+use cgroup::Cgroup;
+use mapped::Mapped;
+
+/// The budget where nothing is configured and nothing is limited.
+pub const DEFAULT_BUDGET: usize = 256 << 20;
+/// Of a cgroup's limit so much at least is no budget's: the program's pages that are in use, stacks, page tables, what the allocator holds beyond what it
+/// was asked for, the kernel's part of sockets, and pages of files being written.
+pub const KEPT_BACK: u64 = 16 << 20;
+/// One part in so many of a limit at least, for much of that grows with what there is to do: a cgroup of 64 MiB leaves a budget of 48, one of 1 GiB 768.
+pub const KEPT_BACK_PART: u64 = 4;
 
 /// What memory is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +46,8 @@ pub enum Component {
     Activations,
     /// Experience from outside that waits for an update.
     Fragments,
+    /// What of it lies in files.
+    FragmentsMapped,
     /// The transitions of an update.
     Rollout,
     /// The rows of a minibatch.
@@ -34,13 +58,14 @@ pub enum Component {
 
 impl Component {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Parameters,
         Self::Gradient,
         Self::Optimizer,
         Self::Undo,
         Self::Activations,
         Self::Fragments,
+        Self::FragmentsMapped,
         Self::Rollout,
         Self::Minibatch,
         Self::Normalisers,
@@ -56,10 +81,17 @@ impl Component {
             Self::Undo => "undo",
             Self::Activations => "activations",
             Self::Fragments => "fragments",
+            Self::FragmentsMapped => "fragments_mapped",
             Self::Rollout => "rollout",
             Self::Minibatch => "minibatch",
             Self::Normalisers => "normalisers",
         }
+    }
+
+    /// It lies in files. What of it is resident is part of a process's `RssFile` (of `RssShmem` on tmpfs), not of `RssAnon`.
+    #[must_use]
+    pub fn is_mapped(self) -> bool {
+        self == Self::FragmentsMapped
     }
 }
 
@@ -78,6 +110,40 @@ pub struct OverBudget {
     pub free: usize,
     /// How much there was at first.
     pub limit: usize,
+}
+
+/// A buffer cannot lie in a file there.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot map a file of {bytes} bytes in {}: {error}", directory.display())]
+pub struct CannotMap {
+    /// Where.
+    pub directory: PathBuf,
+    /// How large.
+    pub bytes: usize,
+    /// Why not.
+    #[source]
+    pub error: io::Error,
+}
+
+/// There is no room for a buffer where it should lie.
+#[derive(Debug, thiserror::Error)]
+pub enum NoRoom {
+    /// In memory.
+    #[error(transparent)]
+    Memory(#[from] OverBudget),
+    /// On the disk.
+    #[error(transparent)]
+    Disk(#[from] CannotMap),
+}
+
+/// Where the rows of a buffer lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage<'a> {
+    /// In memory.
+    #[default]
+    Memory,
+    /// In files without a name in this directory.
+    Mapped(&'a Path),
 }
 
 /// So many bytes, and no more. Clones share it.
@@ -102,7 +168,20 @@ impl MemoryBudget {
         }))
     }
 
-    /// How many bytes are reserved.
+    /// A budget of `configured` bytes; of what a [cgroup's limit leaves](within) if nothing is configured; else of [`DEFAULT_BUDGET`].
+    #[must_use]
+    pub fn from_environment(configured: Option<usize>) -> Self {
+        let limit = || Cgroup::find().and_then(|cgroup| cgroup.limit());
+        Self::new(configured.unwrap_or_else(|| limit().map_or(DEFAULT_BUDGET, within)))
+    }
+
+    /// How many bytes it has in all.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.0.limit
+    }
+
+    /// How many bytes of memory are reserved. What is mapped is not.
     #[must_use]
     pub fn reserved(&self) -> usize {
         self.0.reserved.load(Relaxed)
@@ -131,10 +210,35 @@ impl MemoryBudget {
         let mut data = vec![value; len].into_boxed_slice();
         // Zeroed memory may be a promise of the kernel; what is written to is there.
         black_box(&mut data).fill(value);
+        let data = Data::Memory(data);
         Ok(Buffer { data, reservation })
     }
 
+    /// `len` times `value` in a file in `directory`, whose blocks are already there. It takes nothing of the budget, and is listed under `component`.
+    ///
+    /// # Errors
+    /// If such a file cannot be made or mapped, or the disk is too full for it.
+    pub fn mapped<T: Pod>(
+        &self,
+        component: Component,
+        directory: &Path,
+        len: usize,
+        value: T,
+    ) -> Result<Buffer<T>, CannotMap> {
+        let bytes = len.saturating_mul(size_of::<T>());
+        let mapped = Mapped::new(directory, len, value).map_err(|error| CannotMap {
+            directory: directory.to_owned(),
+            bytes,
+            error,
+        })?;
+        Ok(Buffer {
+            data: Data::Mapped(mapped),
+            reservation: self.list(component, bytes),
+        })
+    }
+
     fn reserve(&self, component: Component, bytes: usize) -> Result<Reservation, OverBudget> {
+        debug_assert!(!component.is_mapped());
         let limit = self.0.limit;
         self.0
             .reserved
@@ -147,16 +251,27 @@ impl MemoryBudget {
                 free: limit - reserved,
                 limit,
             })?;
+        Ok(self.list(component, bytes))
+    }
+
+    fn list(&self, component: Component, bytes: usize) -> Reservation {
         self.0.by_component[component as usize].fetch_add(bytes, Relaxed);
-        Ok(Reservation {
+        Reservation {
             budget: self.clone(),
             component,
             bytes,
-        })
+        }
     }
 }
 
-/// Bytes taken from a budget until it is dropped.
+/// What a cgroup's limit leaves to a budget: all but [`KEPT_BACK`] or one part in [`KEPT_BACK_PART`], whichever is more, but half of it at least.
+#[must_use]
+pub fn within(limit: u64) -> usize {
+    let kept_back = KEPT_BACK.max(limit / KEPT_BACK_PART).min(limit / 2);
+    usize::try_from(limit - kept_back).unwrap_or(usize::MAX)
+}
+
+/// Bytes taken from a budget, or mapped beside it, until it is dropped.
 #[derive(Debug)]
 struct Reservation {
     budget: MemoryBudget,
@@ -171,35 +286,50 @@ impl Drop for Reservation {
             by_component,
             ..
         } = &*self.budget.0;
-        reserved.fetch_sub(self.bytes, Relaxed);
+        if !self.component.is_mapped() {
+            reserved.fetch_sub(self.bytes, Relaxed);
+        }
         by_component[self.component as usize].fetch_sub(self.bytes, Relaxed);
     }
 }
 
-/// A slice whose memory is reserved.
+/// A slice whose memory is reserved, or which lies in a file.
 pub struct Buffer<T> {
-    data: Box<[T]>,
+    data: Data<T>,
     #[allow(dead_code, reason = "kept for its drop")]
     reservation: Reservation,
+}
+
+enum Data<T> {
+    Memory(Box<[T]>),
+    Mapped(Mapped<T>),
 }
 
 impl<T> Deref for Buffer<T> {
     type Target = [T];
 
+    #[inline]
     fn deref(&self) -> &[T] {
-        &self.data
+        match &self.data {
+            Data::Memory(data) => data,
+            Data::Mapped(data) => data.as_slice(),
+        }
     }
 }
 
 impl<T> DerefMut for Buffer<T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.data
+        match &mut self.data {
+            Data::Memory(data) => data,
+            Data::Mapped(data) => data.as_mut_slice(),
+        }
     }
 }
 
 impl<T> fmt::Debug for Buffer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Buffer({})", self.data.len())
+        write!(f, "Buffer({})", self.len())
     }
 }
 
@@ -224,5 +354,33 @@ mod tests {
         drop(kept);
         assert_eq!(budget.reserved(), 0);
         assert!(budget.by_component().all(|(_, bytes)| bytes == 0));
+    }
+
+    #[test]
+    fn what_is_mapped_is_listed_beside_the_budget() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let budget = MemoryBudget::new(100);
+        let component = Component::FragmentsMapped;
+        let mapped = budget.mapped(component, directory.path(), 200, 1u64);
+        let listed = || budget.by_component().find(|one| one.0 == component);
+        assert_eq!((budget.reserved(), listed()), (0, Some((component, 1_600))));
+        assert_eq!(*mapped.expect("room"), [1; 200]);
+        assert_eq!((budget.reserved(), listed()), (0, Some((component, 0))));
+        let nowhere = directory.path().join("nowhere");
+        let refused = budget.mapped(component, &nowhere, 2, 0u64);
+        let said = refused.expect_err("no such directory").to_string();
+        let expected = format!("cannot map a file of 16 bytes in {}: ", nowhere.display());
+        assert!(said.starts_with(&expected), "{said}");
+        assert_eq!(listed(), Some((component, 0)));
+    }
+
+    #[test]
+    fn of_a_limit_enough_is_kept_back() {
+        for (limit, budget) in [(0, 0), (8, 4), (32, 16), (40, 24), (64, 48), (1024, 768)] {
+            assert_eq!(within(limit << 20), budget << 20, "{limit} MiB");
+        }
+        assert!(within(u64::MAX) > 1 << 62);
+        let configured = MemoryBudget::from_environment(Some(5));
+        assert_eq!(configured.limit(), 5, "whatever the limit is");
     }
 }

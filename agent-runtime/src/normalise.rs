@@ -139,14 +139,20 @@ impl RewardScale {
             self.batch.push(*sum as f32);
         }
         self.moments.update(&self.batch);
-        let deviation = (self.moments.variance[0] + EPSILON).sqrt();
+        let scaled = scaled_by(&self.moments);
         for ((sum, reward), end) in self.returns.iter_mut().zip(rewards).zip(ends) {
-            *reward = (f64::from(*reward) / deviation).clamp(-LIMIT, LIMIT) as f32;
+            *reward = scaled(*reward);
             if *end || !sum.is_finite() {
                 *sum = 0.0;
             }
         }
     }
+}
+
+/// Divides a reward by the deviation of returns, within ±10.
+pub(crate) fn scaled_by(returns: &RunningMoments) -> impl Fn(f32) -> f32 + use<> {
+    let deviation = (returns.variance[0] + EPSILON).sqrt();
+    move |reward| (f64::from(reward) / deviation).clamp(-LIMIT, LIMIT) as f32
 }
 
 #[cfg(test)]

@@ -1,236 +1,233 @@
-//! A learning curve as SVG.
+//! Learning curves as SVG.
+
+mod axis;
+mod curve;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write as _;
 
-/// So many points at most: with more, every other one is left out.
-const MOST_POINTS: usize = 2_000;
+use axis::{Axis, label, minus};
+
+pub use curve::{BadCurve, Curve};
 
 const WIDTH: f64 = 800.0;
 const HEIGHT: f64 = 440.0;
-const LEFT: f64 = 72.0;
+const LEFT: f64 = 64.0;
 const RIGHT: f64 = 28.0;
-const TOP: f64 = 80.0;
+const TOP: f64 = 76.0;
 const BOTTOM: f64 = 56.0;
+/// A legend takes so much more at the top.
+const LEGEND: f64 = 28.0;
+/// What a letter takes in a font of which nothing is known, rather too much.
+const LETTER: f64 = 6.4;
 
-/// Mean returns over steps. Bounded, however long training lasts.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Curve {
-    points: Vec<(u64, f64)>,
-    stride: usize,
-    seen: usize,
+/// A drawing of returns over environment steps.
+#[derive(Clone, Debug, Default)]
+pub struct Chart {
+    /// What it shows.
+    pub title: String,
+    /// What exactly.
+    pub subtitle: String,
+    /// The lines, the first in front of the others. Two can be told apart.
+    pub series: Vec<Series>,
+    /// What they are held against. Two can be told apart.
+    pub levels: Vec<Level>,
 }
 
-impl Curve {
-    /// Adds a point; steps only grow.
-    pub fn push(&mut self, steps: u64, mean_return: f64) {
-        let stride = self.stride.max(1);
-        if self.seen.is_multiple_of(stride) && mean_return.is_finite() {
-            self.points.push((steps, mean_return));
-        }
-        self.seen += 1;
-        if self.points.len() > MOST_POINTS {
-            let mut at = 0;
-            self.points.retain(|_| {
-                at += 1;
-                at % 2 == 1
-            });
-            self.stride = stride * 2;
-        }
+/// A line, and the range about it.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// For the legend, which there is if there is more than one line.
+    pub name: String,
+    /// From left to right.
+    pub points: Vec<Point>,
+}
+
+/// A place on a line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// Environment steps.
+    pub steps: u64,
+    /// Where the line is.
+    pub middle: f64,
+    /// Where the range ends below and above; the same as the line's place if there is none.
+    pub range: (f64, f64),
+}
+
+/// A line straight across.
+#[derive(Clone, Debug)]
+pub struct Level {
+    /// For the legend.
+    pub name: String,
+    /// Where it is.
+    pub value: f64,
+}
+
+/// Where numbers lie on the drawing.
+struct Scales {
+    steps: Axis,
+    returns: Axis,
+    top: f64,
+}
+
+impl Scales {
+    fn x(&self, steps: u64) -> f64 {
+        LEFT + self.steps.at(steps as f64) * (WIDTH - LEFT - RIGHT)
     }
 
-    /// The drawing.
-    #[must_use]
-    pub fn to_svg(&self, title: &str, subtitle: &str) -> String {
-        let (first, last) = match (self.points.first(), self.points.last()) {
-            (Some(first), Some(last)) => (first.0, last.0),
-            _ => (0, 0),
-        };
-        let end = (last as f64).max(1.0);
-        let x_axis = Axis {
-            high: end,
-            ..Axis::over(0.0, end)
-        };
-        let returns = || self.points.iter().map(|point| point.1);
-        let (low, high) = (
-            returns().fold(f64::INFINITY, f64::min),
-            returns().fold(f64::NEG_INFINITY, f64::max),
-        );
-        let y_axis = if low <= high {
-            Axis::over(low, high)
-        } else {
-            Axis::over(0.0, 1.0)
-        };
-        let x = |steps: f64| LEFT + x_axis.at(steps) * (WIDTH - LEFT - RIGHT);
-        let y = |value: f64| HEIGHT - BOTTOM - y_axis.at(value) * (HEIGHT - TOP - BOTTOM);
+    fn y(&self, value: f64) -> f64 {
+        FLOOR - self.returns.at(value) * (FLOOR - self.top)
+    }
+}
 
-        let mut svg = String::new();
-        let _ = write!(svg, "{HEAD}");
-        let _ = writeln!(
-            svg,
-            r#"<text class="title" x="{LEFT}" y="28">{}</text>"#,
-            escape(title)
-        );
-        let _ = writeln!(
-            svg,
-            r#"<text class="note" x="{LEFT}" y="48">{}</text>"#,
-            escape(subtitle)
-        );
-        for tick in y_axis.ticks() {
-            let y = y(tick);
+const FLOOR: f64 = HEIGHT - BOTTOM;
+
+impl Chart {
+    /// The drawing. Numbers that are not finite have no place on it.
+    #[must_use]
+    pub fn to_svg(&self) -> String {
+        let names = self.series.len() + self.levels.len();
+        let scales = self.scales(if names > 1 { TOP + LEGEND } else { TOP });
+        let mut svg = HEAD.to_owned();
+        text(&mut svg, "title", LEFT, 28.0, &self.title);
+        text(&mut svg, "", LEFT, 49.0, &self.subtitle);
+        if names > 1 {
+            self.legend(&mut svg, TOP);
+        }
+        grid(&mut svg, &scales);
+        for (at, level) in self.levels.iter().enumerate() {
+            let (y, end) = (scales.y(level.value), WIDTH - RIGHT);
             let _ = writeln!(
                 svg,
-                r#"<path class="grid" d="M{LEFT} {y:.1}H{:.1}"/>"#,
-                WIDTH - RIGHT
-            );
-            let _ = writeln!(
-                svg,
-                r#"<text class="end" x="{}" y="{:.1}">{}</text>"#,
-                LEFT - 8.0,
-                y + 4.0,
-                label(tick)
+                r#"<path class="level l{at}" d="M{LEFT} {y:.1}H{end}"/>"#
             );
         }
-        for tick in x_axis.ticks() {
-            let x = x(tick);
-            let _ = writeln!(
-                svg,
-                r#"<text class="middle" x="{x:.1}" y="{}">{}</text>"#,
-                HEIGHT - BOTTOM + 20.0,
-                label(tick)
-            );
+        for (at, series) in self.series.iter().enumerate().rev() {
+            draw(&mut svg, at, &series.points, &scales);
         }
-        let _ = writeln!(
-            svg,
-            r#"<text class="middle note" x="{:.1}" y="{}">environment steps</text>"#,
-            f64::midpoint(LEFT, WIDTH - RIGHT),
-            HEIGHT - 12.0
-        );
-        let mut line = String::new();
-        for (at, &(steps, value)) in self.points.iter().enumerate() {
-            let command = if at == 0 { 'M' } else { 'L' };
-            let _ = write!(line, "{command}{:.1} {:.1}", x(steps as f64), y(value));
-        }
-        if let Some(&(steps, value)) = self.points.last() {
-            let (end, floor) = (x(steps as f64), HEIGHT - BOTTOM);
-            let _ = writeln!(
-                svg,
-                r#"<path class="area" d="{line}L{end:.1} {floor}L{:.1} {floor}Z"/>"#,
-                x(first as f64)
-            );
-            let _ = writeln!(svg, r#"<path class="line" d="{line}"/>"#);
-            let _ = writeln!(
-                svg,
-                r#"<circle class="dot" cx="{end:.1}" cy="{:.1}" r="4"/>"#,
-                y(value)
-            );
-            let above = y(value) - 12.0;
-            let _ = writeln!(
-                svg,
-                r#"<text class="end value" x="{end:.1}" y="{above:.1}">{value:.1}</text>"#
-            );
+        if let [Series { points, .. }] = &self.series[..]
+            && let Some(&last) = points.last()
+        {
+            end(&mut svg, last, &scales);
         }
         svg.push_str("</svg>\n");
         svg
     }
+
+    fn scales(&self, top: f64) -> Scales {
+        let points = || self.series.iter().flat_map(|series| &series.points);
+        let last = points().map(|point| point.steps).max().unwrap_or(0);
+        let ranges = points().flat_map(|point| [point.range.0, point.middle, point.range.1]);
+        let returns = ranges.chain(self.levels.iter().map(|level| level.value));
+        let (low, high) = returns.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
+            (low.min(x), high.max(x))
+        });
+        Scales {
+            steps: Axis::until((last as f64).max(1.0)),
+            returns: if low <= high {
+                Axis::over(low, high)
+            } else {
+                Axis::over(0.0, 1.0)
+            },
+            top,
+        }
+    }
+
+    /// A sample and a name each, side by side.
+    fn legend(&self, svg: &mut String, y: f64) {
+        let series = self.series.iter().enumerate().map(|(at, series)| {
+            let sample = format!(
+                r#"<path class="band s{at}" d="M0 -10h24v12H0Z"/><path class="line s{at}" d="M0 -4h24"/>"#
+            );
+            (sample, &series.name)
+        });
+        let levels = self.levels.iter().enumerate().map(|(at, level)| {
+            let sample = format!(r#"<path class="level l{at}" d="M0 -4h24"/>"#);
+            (sample, &level.name)
+        });
+        let mut x = LEFT;
+        for (sample, name) in series.chain(levels) {
+            let _ = writeln!(svg, r#"<g transform="translate({x:.1} {y})">{sample}</g>"#);
+            text(svg, "", x + 32.0, y, name);
+            x += 32.0 + LETTER * name.chars().count() as f64 + 20.0;
+        }
+    }
+}
+
+fn grid(svg: &mut String, scales: &Scales) {
+    for tick in scales.returns.ticks() {
+        let (y, end) = (scales.y(tick), WIDTH - RIGHT);
+        let _ = writeln!(svg, r#"<path class="grid" d="M{LEFT} {y:.1}H{end}"/>"#);
+        text(svg, "end", LEFT - 8.0, y + 4.0, &label(tick));
+    }
+    for tick in scales.steps.ticks() {
+        let x = scales.x(tick as u64);
+        text(svg, "middle", x, FLOOR + 20.0, &label(tick));
+    }
+    let middle = f64::midpoint(LEFT, WIDTH - RIGHT);
+    text(svg, "middle", middle, HEIGHT - 12.0, "environment steps");
+}
+
+/// The `at`th line above its range; above its area, if it has none.
+fn draw(svg: &mut String, at: usize, points: &[Point], scales: &Scales) {
+    let (Some(first), Some(last)) = (points.first(), points.last()) else {
+        return;
+    };
+    let place = |point: &Point, value: f64| (scales.x(point.steps), scales.y(value));
+    let middle = path(points.iter().map(|point| place(point, point.middle)));
+    let band = if points.iter().all(|point| point.range.0 == point.range.1) {
+        let (left, right) = (scales.x(first.steps), scales.x(last.steps));
+        format!("{middle}L{right:.1} {FLOOR}L{left:.1} {FLOOR}Z")
+    } else {
+        let above = points.iter().map(|point| place(point, point.range.1));
+        let below = points.iter().rev().map(|point| place(point, point.range.0));
+        path(above.chain(below)) + "Z"
+    };
+    let _ = writeln!(svg, r#"<path class="band s{at}" d="{band}"/>"#);
+    let _ = writeln!(svg, r#"<path class="line s{at}" d="{middle}"/>"#);
+}
+
+/// A dot where the only line ends, and its value.
+fn end(svg: &mut String, last: Point, scales: &Scales) {
+    let (x, y) = (scales.x(last.steps), scales.y(last.middle));
+    let _ = writeln!(
+        svg,
+        r#"<circle class="dot" cx="{x:.1}" cy="{y:.1}" r="4"/>"#
+    );
+    let value = minus(&format!("{:.1}", last.middle));
+    text(svg, "end value", x + 4.0, y - 12.0, &value);
+}
+
+fn path(places: impl Iterator<Item = (f64, f64)>) -> String {
+    let mut path = String::new();
+    for (at, (x, y)) in places.enumerate() {
+        let command = if at == 0 { 'M' } else { 'L' };
+        let _ = write!(path, "{command}{x:.1} {y:.1}");
+    }
+    path
+}
+
+fn text(svg: &mut String, class: &str, x: f64, y: f64, text: &str) {
+    let text = text
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
+    let _ = writeln!(
+        svg,
+        r#"<text class="{class}" x="{x:.1}" y="{y:.1}">{text}</text>"#
+    );
 }
 
 /// Colours for a light page and a dark one.
 const HEAD: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 440" font-family="system-ui, sans-serif" font-size="12">
 <style>
-svg { background: #ffffff } text { fill: #5b6472 } .title { fill: #1c2430; font-size: 18px; font-weight: 600 } .note { font-size: 12px }
-.end { text-anchor: end } .middle { text-anchor: middle } .grid { stroke: #e6e9ee } .line { fill: none; stroke: #2563c9; stroke-width: 2; stroke-linejoin: round }
-.area { fill: #2563c9; opacity: 0.08 } .dot { fill: #2563c9 } .value { fill: #2563c9; font-weight: 600 }
+svg { background: #ffffff } text { fill: #5b6472 } .title { fill: #1c2430; font-size: 18px; font-weight: 600 } .end { text-anchor: end } .middle { text-anchor: middle }
+.grid { stroke: #e6e9ee } .line { fill: none; stroke-width: 2; stroke-linejoin: round } .band { opacity: 0.14 } .level { stroke: #5b6472; stroke-width: 1.5 }
+.l0 { stroke-dasharray: 7 4 } .l1 { stroke-dasharray: 1.5 4; stroke-linecap: round } .line.s0 { stroke: #2563c9 } .band.s0, .dot, .value { fill: #2563c9 } .value { font-weight: 600 }
+.line.s1 { stroke: #c2560a } .band.s1 { fill: #c2560a }
 @media (prefers-color-scheme: dark) {
-svg { background: #12161d } text { fill: #98a2b3 } .title { fill: #eef1f5 } .grid { stroke: #262d38 } .line { stroke: #6ea8fe } .area, .dot, .value { fill: #6ea8fe } }
+svg { background: #12161d } text { fill: #98a2b3 } .title { fill: #eef1f5 } .grid { stroke: #262d38 } .level { stroke: #98a2b3 } .band { opacity: 0.2 }
+.line.s0 { stroke: #6ea8fe } .band.s0, .dot, .value { fill: #6ea8fe } .line.s1 { stroke: #f5a35c } .band.s1 { fill: #f5a35c } }
 </style>
 "##;
-
-/// A range, widened to whole steps of 1, 2 or 5 times a power of ten.
-struct Axis {
-    low: f64,
-    high: f64,
-    step: f64,
-}
-
-impl Axis {
-    fn over(low: f64, high: f64) -> Self {
-        let span = (high - low).max(1e-9 * high.abs()).max(1e-9);
-        let power = 10f64.powf((span / 5.0).log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0]
-            .map(|factor| factor * power)
-            .into_iter()
-            .find(|step| span / step <= 5.0);
-        let step = step.unwrap_or(span);
-        Self {
-            low: (low / step).floor() * step,
-            high: (high / step).ceil() * step,
-            step,
-        }
-    }
-
-    /// Where a number lies between 0 and 1.
-    fn at(&self, value: f64) -> f64 {
-        if self.high > self.low {
-            (value - self.low) / (self.high - self.low)
-        } else {
-            0.5
-        }
-    }
-
-    fn ticks(&self) -> impl Iterator<Item = f64> {
-        let (low, high, step) = (self.low, self.high, self.step);
-        (0..=20)
-            .map(move |at| low + step * f64::from(at))
-            .take_while(move |&tick| tick <= high + step * 0.01)
-    }
-}
-
-/// 250, 2.5k, 2.5M.
-fn label(value: f64) -> String {
-    let (scaled, unit) = match value.abs() {
-        size if size >= 1e6 => (value / 1e6, "M"),
-        size if size >= 1e4 => (value / 1e3, "k"),
-        _ => (value, ""),
-    };
-    let rounded = (scaled * 100.0).round() / 100.0 + 0.0;
-    format!("{rounded}{unit}")
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_curve_is_drawn_from_its_first_point_to_its_last() {
-        let mut curve = Curve::default();
-        (1..=50).for_each(|at| curve.push(at * 2_000, at as f64 * 10.0));
-        let svg = curve.to_svg("a < b", "");
-        assert!(svg.contains("a &lt; b") && svg.contains(">100k<") && svg.contains(">500.0<"));
-        assert!(svg.contains(r#"<path class="line" d="M86.0 "#), "{svg}");
-        assert!(!svg.contains("NaN") && !svg.contains("inf"));
-    }
-
-    #[test]
-    fn nothing_and_one_point_can_be_drawn_too() {
-        let mut curve = Curve::default();
-        assert!(curve.to_svg("", "").ends_with("</svg>\n"));
-        curve.push(0, 5.0);
-        let svg = curve.to_svg("", "");
-        assert!(!svg.contains("NaN") && !svg.contains("inf"));
-    }
-
-    #[test]
-    fn it_stays_bounded_and_keeps_its_ends_near() {
-        let mut curve = Curve::default();
-        (0..100_000).for_each(|at| curve.push(at, 1.0));
-        assert!(curve.points.len() <= MOST_POINTS);
-        assert_eq!(curve.points.first().map(|point| point.0), Some(0));
-        assert!(curve.points.last().is_some_and(|point| point.0 > 99_000));
-    }
-}

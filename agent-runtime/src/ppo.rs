@@ -1,23 +1,31 @@
 //! The learner: acts, and updates its policy from what came of it, as Stable-Baselines3's `PPO` does.
 
+mod part;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod workers;
+
+use std::sync::Arc;
 
 use crate::adam::{self, Adam};
 use crate::distribution::{Distribution, Draw, Row};
 use crate::hyper::HyperParameters;
-use crate::loss::{Loss, Scale, Settings, Sums};
+use crate::loss::{Scale, Settings, Sums};
 use crate::memory::{Buffer, Component, MemoryBudget, OverBudget};
 use crate::net::{Architecture, Net, Tape};
 use crate::rng::Rng;
-use crate::rollout::{Minibatch, Rollout, Shape};
+use crate::rollout::{Rollout, Shape};
 use crate::simd::{Kernel, Simd, Vector};
 
+use part::{Part, Sum};
+use workers::{Task, Workers};
+
 pub use statistics::{Outcome, Statistics, explained_variance};
+pub use workers::{CannotStart, MOST_THREADS};
 
 /// So many rows go through the network at once: their activations stay in the caches next to the processor. A minibatch is the sum of such
-/// parts in their order.
+/// parts in their order, whichever thread computed them.
 const PART: usize = 64;
 
 /// How far beyond `target_kl` an update may go: Stable-Baselines3's factor.
@@ -26,18 +34,25 @@ const KL_TOLERANCE: f64 = 1.5;
 /// A network, its optimiser, and all the room that an update needs.
 #[derive(Debug)]
 pub struct Learner {
-    simd: Simd,
     hyper: HyperParameters,
-    distribution: Distribution,
-    net: Net,
-    parameters: Buffer<f32>,
+    model: Arc<Model>,
+    /// Threads that compute a part hold it, too; between two waves of parts none does.
+    parameters: Arc<Buffer<f32>>,
     adam: Adam,
     gradient: Buffer<f32>,
-    tape: Tape,
-    part: Minibatch,
+    part: Part,
+    workers: Workers,
     order: Buffer<u32>,
     undo: Undo,
     shape: Shape,
+}
+
+/// What computes: the same for every thread, and it never changes.
+#[derive(Debug)]
+struct Model {
+    simd: Simd,
+    net: Net,
+    distribution: Distribution,
 }
 
 /// A copy of all that an update changes.
@@ -71,17 +86,20 @@ impl Learner {
             mask: if masked { distribution.outputs() } else { 0 },
         };
         let rows = shape.steps * shape.environments;
-        let part = PART.min(hyper.batch_size).min(rows);
         let parameters = net.parameters();
         let copy = || budget.buffer(Component::Undo, parameters, 0.0);
         let log_std = hyper.log_std_init as f32;
-        Ok(Self {
+        let model = Model {
             simd: Simd::detect(),
-            parameters: net.initial(budget, rng, hyper.ortho_init, log_std)?,
+            net,
+            distribution,
+        };
+        Ok(Self {
+            parameters: Arc::new(model.net.initial(budget, rng, hyper.ortho_init, log_std)?),
             adam: Adam::new(budget, parameters)?,
             gradient: budget.buffer(Component::Gradient, parameters, 0.0)?,
-            tape: Tape::new(&net, budget, part)?,
-            part: Minibatch::new(budget, part, shape)?,
+            part: Part::new(&model, budget, rows_of_part(&hyper, shape), shape)?,
+            workers: Workers::default(),
             order: budget.buffer(Component::Minibatch, rows, 0)?,
             undo: Undo {
                 parameters: copy()?,
@@ -90,10 +108,34 @@ impl Learner {
                 steps: 0,
             },
             hyper,
-            distribution,
-            net,
+            model: Arc::new(model),
             shape,
         })
+    }
+
+    /// Updates with so many threads from now on, the caller's among them: the same bits in less time. No more are started than a minibatch has parts
+    /// of 64 rows. They end with the learner.
+    ///
+    /// # Errors
+    /// If there are none or too many, they do not fit into the budget, or the system refuses one. Updates then take one thread.
+    pub fn set_threads(
+        &mut self,
+        threads: usize,
+        budget: &MemoryBudget,
+    ) -> Result<(), CannotStart> {
+        // What the old ones had is free for the new ones.
+        self.workers = Workers::default();
+        let rows = self.shape.steps * self.shape.environments;
+        let parts = self.hyper.batch_size.min(rows).div_ceil(PART);
+        let part = rows_of_part(&self.hyper, self.shape);
+        self.workers = Workers::start(threads, parts, &self.model, budget, part, self.shape)?;
+        Ok(())
+    }
+
+    /// How many threads an update takes.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        1 + self.workers.len()
     }
 
     /// What it was told.
@@ -111,7 +153,7 @@ impl Learner {
     /// Its network.
     #[must_use]
     pub fn net(&self) -> &Net {
-        &self.net
+        &self.model.net
     }
 
     /// Its parameters, laid out as its network says.
@@ -122,7 +164,7 @@ impl Learner {
 
     /// The same, to be loaded.
     pub fn parameters_mut(&mut self) -> &mut [f32] {
-        &mut self.parameters
+        own(&mut self.parameters)
     }
 
     /// Its optimiser.
@@ -145,10 +187,15 @@ impl Learner {
     /// What acts.
     #[must_use]
     pub fn policy(&self) -> Policy<'_> {
+        let Model {
+            simd,
+            net,
+            distribution,
+        } = &*self.model;
         Policy {
-            simd: self.simd,
-            net: &self.net,
-            distribution: &self.distribution,
+            simd: *simd,
+            net,
+            distribution,
             parameters: &self.parameters,
         }
     }
@@ -164,6 +211,7 @@ impl Learner {
         mut shuffle: impl FnMut(&mut [u32]),
     ) -> Statistics {
         self.keep();
+        let simd = self.model.simd;
         self.order
             .iter_mut()
             .enumerate()
@@ -178,7 +226,7 @@ impl Learner {
             for start in (0..rows).step_by(batch_size) {
                 let end = rows.min(start + batch_size);
                 let means = self.minibatch(rollout, start..end, remaining);
-                let norm = adam::norm(self.simd, &self.gradient);
+                let norm = adam::norm(simd, &self.gradient);
                 statistics.minibatch(means, norm, &self.hyper);
                 if !(statistics.loss.is_finite() && norm.is_finite()) {
                     return self.undone(statistics);
@@ -193,15 +241,15 @@ impl Learner {
                 }
                 let scale = adam::clip(norm, self.hyper.max_grad_norm);
                 self.adam.step(
-                    self.simd,
-                    &mut self.parameters,
+                    simd,
+                    own(&mut self.parameters),
                     &self.gradient,
                     scale,
                     learning_rate,
                 );
             }
         }
-        if !adam::norm(self.simd, &self.parameters).is_finite() {
+        if !adam::norm(simd, &self.parameters).is_finite() {
             return self.undone(statistics);
         }
         statistics
@@ -229,36 +277,35 @@ impl Learner {
             },
             per_row: per_row as f32,
         };
-        self.gradient.fill(0.0);
+        let Self {
+            model,
+            parameters,
+            gradient,
+            part,
+            workers,
+            ..
+        } = self;
+        gradient.fill(0.0);
         let mut sums = Sums::default();
-        for rows in rows.chunks(PART) {
-            self.part.gather(rollout, rows);
-            let Self {
-                simd,
-                net,
-                parameters,
-                gradient,
-                tape,
-                part,
-                ..
-            } = self;
-            net.forward(*simd, parameters, &part.observations, rows.len(), tape);
-            sums.add(simd.run(Loss {
-                distribution: &self.distribution,
-                settings,
-                heads: tape.heads(rows.len()),
-                log_std: &parameters[net.log_std()],
-                log_std_gradient: &mut gradient[net.log_std()],
-                transitions: part.transitions(),
-            }));
-            net.backward(
-                *simd,
-                parameters,
-                &part.observations,
-                rows.len(),
-                tape,
-                gradient,
-            );
+        let task = Task {
+            parameters: Arc::clone(parameters),
+            settings,
+        };
+        for wave in rows.chunks(PART * (1 + workers.len())) {
+            // The first part is this thread's own, which adds to the gradient at once.
+            let mut parts = wave.chunks(PART);
+            let first = parts.next().unwrap_or_default();
+            let others = parts.len();
+            workers.begin(parts, &task, |part, rows| part.gather(rollout, rows));
+            part.gather(rollout, first);
+            sums.add(part.learn(model, parameters, settings, gradient));
+            workers.finish(others, |of, part| {
+                sums.add(of);
+                model.simd.run(Sum {
+                    to: gradient,
+                    of: part,
+                });
+            });
         }
         sums.scaled(per_row)
     }
@@ -271,13 +318,24 @@ impl Learner {
     }
 
     fn undone(&mut self, mut statistics: Statistics) -> Statistics {
-        self.parameters.copy_from_slice(&self.undo.parameters);
+        own(&mut self.parameters).copy_from_slice(&self.undo.parameters);
         self.adam.mean.copy_from_slice(&self.undo.mean);
         self.adam.square.copy_from_slice(&self.undo.square);
         self.adam.steps = self.undo.steps;
         statistics.outcome = Outcome::Undone;
         statistics
     }
+}
+
+/// The parameters, to be changed.
+fn own(parameters: &mut Arc<Buffer<f32>>) -> &mut [f32] {
+    Arc::get_mut(parameters).expect("a worker lets go of them before it hands its part over")
+}
+
+/// How many rows a part has at most.
+fn rows_of_part(hyper: &HyperParameters, shape: Shape) -> usize {
+    PART.min(hyper.batch_size)
+        .min(shape.steps * shape.environments)
 }
 
 /// The network that these hyper-parameters ask for.

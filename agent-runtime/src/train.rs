@@ -10,7 +10,7 @@ use crate::memory::{MemoryBudget, OverBudget};
 use crate::net::Tape;
 use crate::normalise::{RewardScale, RunningMoments};
 use crate::observation::{encode, inputs};
-use crate::ppo::{Actions, Learner, Outcome, Policy, Statistics};
+use crate::ppo::{Actions, CannotStart, Learner, Outcome, Policy, Statistics};
 use crate::rng::Rng;
 use crate::rollout::Rollout;
 use crate::schedule::remaining;
@@ -163,6 +163,18 @@ impl Trainer {
         };
         trainer.observe();
         Ok(trainer)
+    }
+
+    /// Updates with so many threads from now on: [`Learner::set_threads`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_threads(
+        &mut self,
+        threads: usize,
+        budget: &MemoryBudget,
+    ) -> Result<(), CannotStart> {
+        self.learner.set_threads(threads, budget)
     }
 
     /// How far it has come.

@@ -63,7 +63,7 @@ fn an_agent_learns_is_evaluated_and_inspected() {
     assert!(
         fs::read_to_string(path.join("curve.svg"))
             .unwrap()
-            .contains("<path class=\"line\" d=\"M")
+            .contains("<path class=\"line s0\" d=\"M")
     );
 
     let evaluated = accepted(
@@ -106,7 +106,10 @@ fn interrupted_training_is_saved_and_goes_on_to_the_same_bits() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let train = ["train", "--env", "cartpole", "--steps", "60000", "--out"];
-    accepted(path, &[&train[..], &["whole"]].concat());
+    accepted(
+        path,
+        &[&train[..], &["whole", "--plot", "whole.svg"]].concat(),
+    );
 
     let mut child = command(path, &[&train[..], &["parts"]].concat())
         .stdout(Stdio::piped())
@@ -128,7 +131,18 @@ fn interrupted_training_is_saved_and_goes_on_to_the_same_bits() {
         "{rest:?}"
     );
 
-    accepted(path, &[&train[..], &["parts", "--resume"]].concat());
+    let resumed = accepted(
+        path,
+        &[
+            &train[..],
+            &["parts", "--resume", "--threads", "3", "--plot", "parts.svg"],
+        ]
+        .concat(),
+    );
+    assert!(
+        resumed.contains(" 8 environments, 3 threads, "),
+        "{resumed}"
+    );
     let last = "checkpoint-000000060160";
     for file in [
         "policy.safetensors",
@@ -138,6 +152,24 @@ fn interrupted_training_is_saved_and_goes_on_to_the_same_bits() {
         let read = |run: &str| fs::read(path.join(run).join(last).join(file)).unwrap();
         assert!(read("whole") == read("parts"), "{file}");
     }
+    // The curve is that of the whole run, too.
+    let curve = |name: &str| fs::read_to_string(path.join(name)).unwrap();
+    assert_eq!(curve("parts.svg"), curve("whole.svg"));
+    assert_eq!(curve("parts/curve.json"), curve("whole/curve.json"));
+
+    // A broken one is said, and does not stop training.
+    fs::write(path.join("parts/curve.json"), "{").unwrap();
+    let resume = [
+        "train", "--env", "cartpole", "--steps", "60500", "--out", "parts", "--resume",
+    ];
+    let warned = agent(path, &resume);
+    assert!(warned.status.success());
+    let warned = String::from_utf8(warned.stderr).unwrap();
+    assert!(
+        warned.starts_with("parts/curve.json cannot be used: ")
+            && warned.ends_with("; the learning curve begins anew\n"),
+        "{warned}"
+    );
 }
 
 #[test]
@@ -181,6 +213,12 @@ fn what_cannot_be_done_is_said_in_one_sentence_and_nothing_is_overwritten() {
         refused(path, &["train", "--env", "cartpole", "--memory", "0"]),
         "the memory budget of 0 bytes has 0 left, and parameters wants 44160"
     );
+    for threads in ["0", "1000"] {
+        assert_eq!(
+            refused(path, &["train", "--env", "cartpole", "--threads", threads]),
+            format!("threads = {threads} is out of range: it must be between 1 and 64")
+        );
+    }
     assert_eq!(
         refused(path, &["eval", "."]),
         ". is no checkpoint and holds none that is intact"

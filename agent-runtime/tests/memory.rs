@@ -7,9 +7,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use tars_agent::distribution::Distribution;
-use tars_agent::fragments::{End, Fate, Fragment, Fragments, Limits, Overflow, Room};
+use tars_agent::fragments::{End, Fate, Fragment, Fragments, Limits, Overflow, Rewards, Room};
 use tars_agent::hyper::HyperParameters;
-use tars_agent::memory::MemoryBudget;
+use tars_agent::memory::{MemoryBudget, Storage};
+use tars_agent::normalise::RunningMoments;
 use tars_agent::ppo::Learner;
 use tars_agent::rng::Rng;
 use tars_agent::rollout::Rollout;
@@ -94,7 +95,14 @@ fn learning_from_fragments_allocates_nothing() {
         n_epochs: 2,
         ..HyperParameters::default()
     };
-    for overflow in [Overflow::Backpressure, Overflow::DropOldest] {
+    let directory = tempfile::tempdir().unwrap();
+    let mapped = Storage::Mapped(directory.path());
+    for (overflow, storage) in [
+        (Overflow::Backpressure, Storage::Memory),
+        (Overflow::DropOldest, Storage::Memory),
+        (Overflow::Backpressure, mapped),
+        (Overflow::DropOldest, mapped),
+    ] {
         let budget = MemoryBudget::new(1 << 24);
         let before = LIVE.get();
         let mut rng = Rng::new(1, 0);
@@ -106,9 +114,11 @@ fn learning_from_fragments_allocates_nothing() {
             overflow,
             ..Limits::default()
         };
-        let mut fragments = Fragments::new(&budget, learner.shape(), limits).unwrap();
+        let mut fragments = Fragments::new(&budget, learner.shape(), limits, storage).unwrap();
         let mut room = Room::new(&budget, &fragments, learner.net()).unwrap();
         let mut rollout = Rollout::new(&budget, learner.shape()).unwrap();
+        let mut rewards = Rewards::new(&budget, &fragments, 0.99).unwrap();
+        let mut moments = RunningMoments::new(3);
         let measured = LIVE.get() - before;
         let reserved = budget.reserved().cast_signed();
         assert!(
@@ -138,8 +148,10 @@ fn learning_from_fragments_allocates_nothing() {
             }
             // An update now and then, so that each rule has its turn.
             if tag % 70 == 0 && fragments.take(tag / 300, |_| settled += 1) > 0 {
-                fragments.load(&learner, None, &mut room, &mut rollout);
+                let rewards = Some(&mut rewards);
+                fragments.load(&learner, Some(&moments), rewards, &mut room, &mut rollout);
                 learner.update(&rollout, 1.0, |order| rng.shuffle(order));
+                fragments.observe(&mut moments);
                 fragments.finish(Fate::Trained, |_| settled += 1);
             }
         }
@@ -159,15 +171,19 @@ fn learning_from_fragments_allocates_nothing() {
 #[test]
 #[allow(clippy::cast_precision_loss, reason = "a quotient")]
 fn the_budget_says_how_much_is_allocated() {
-    for (environment, hyper) in cases() {
+    for (threads, (environment, hyper)) in [1, 4, 7]
+        .into_iter()
+        .flat_map(|threads| cases().into_iter().map(move |case| (threads, case)))
+    {
         let budget = MemoryBudget::new(1 << 28);
         let before = LIVE.get();
-        let trainer = Trainer::new(environment, hyper, 1, &budget).unwrap();
+        let mut trainer = Trainer::new(environment, hyper, 1, &budget).unwrap();
+        trainer.set_threads(threads, &budget).unwrap();
         let measured = (LIVE.get() - before) as f64;
         let predicted = budget.reserved() as f64;
         assert!(
             (predicted / measured - 1.0).abs() < 0.1,
-            "{environment}: {predicted} bytes reserved, {measured} allocated"
+            "{environment}, {threads} threads: {predicted} bytes reserved, {measured} allocated"
         );
         drop(trainer);
         assert_eq!(budget.reserved(), 0);

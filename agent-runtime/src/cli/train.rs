@@ -27,12 +27,13 @@ pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
         .out
         .clone()
         .unwrap_or_else(|| Path::new("runs").join(name));
-    let budget = MemoryBudget::new(args.memory.saturating_mul(1 << 20));
+    let budget = MemoryBudget::from_environment(args.memory.map(|mib| mib.saturating_mul(1 << 20)));
     let mut trainer = if args.resume {
         resume(args, name, &directory, &budget, out)?
     } else {
         begin(args, name, &directory, &budget)?
     };
+    trainer.set_threads(args.threads, &budget)?;
     let plot = args.plot.as_deref().map(Plot::new).transpose()?;
     let store = Store::open(&directory)?;
     let stop = stop_on_signals()?;
@@ -43,14 +44,20 @@ pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
         .unwrap_or_else(|| hyper.n_timesteps.map_or(100_000, |all| (all / 10).max(1)));
     writeln!(
         out,
-        "{name}: {} parameters, {} environments, {} of memory, checkpoints in {}",
+        "{name}: {} parameters, {} environments, {}, {} of memory, checkpoints in {}",
         grouped(parameters(&trainer)),
         hyper.n_envs,
+        threads(trainer.learner().threads()),
         mebibytes(budget.reserved()),
         directory.display()
     )?;
     let mut show = Show::new(hyper.n_timesteps, trainer.progress().steps);
-    let mut curve = Curve::default();
+    let kept = KeptCurve::of(&directory);
+    let mut curve = if args.resume {
+        kept.read(trainer.progress().steps)
+    } else {
+        Curve::default()
+    };
     let mut due = trainer.progress().steps + every;
     while !trainer.is_done() && !stop.load(Ordering::Relaxed) {
         let statistics = trainer.advance();
@@ -69,13 +76,13 @@ pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
         if progress.steps >= due && !trainer.is_done() {
             due += every;
             // A full disk may have room again by the next one: training is worth more.
-            if let Err(error) = store.save(&trainer) {
+            if let Err(error) = save(&store, &trainer, &kept, &curve) {
                 show.warn(&format!("{error}; training goes on"));
             }
         }
     }
     show.finish();
-    let saved = store.save(&trainer)?;
+    let saved = save(&store, &trainer, &kept, &curve)?;
     if let Some(plot) = plot {
         plot.write(&trainer, &curve)?;
     }
@@ -166,7 +173,69 @@ fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// Where the curve goes. It is drawn beside its name and then renamed; that this can be done is known before training begins.
+/// The curve first: of what is newer than the checkpoint that training is resumed from nothing is taken.
+fn save(
+    store: &Store,
+    trainer: &Trainer,
+    kept: &KeptCurve,
+    curve: &Curve,
+) -> Result<PathBuf, Box<dyn std::error::Error>> {
+    kept.write(curve)?;
+    Ok(store.save(trainer)?)
+}
+
+/// A run's curve beside its checkpoints. As one of them it is written under another name, flushed and renamed; what a kill leaves of it is removed with
+/// what it leaves of them.
+struct KeptCurve {
+    path: PathBuf,
+    partial: PathBuf,
+}
+
+impl KeptCurve {
+    fn of(directory: &Path) -> Self {
+        Self {
+            path: directory.join("curve.json"),
+            partial: directory.join(".partial-curve.json"),
+        }
+    }
+
+    fn write(&self, curve: &Curve) -> Result<(), String> {
+        let written = fs::File::create(&self.partial)
+            .and_then(|mut file| {
+                file.write_all(curve.to_json().as_bytes())?;
+                file.sync_all()
+            })
+            .and_then(|()| fs::rename(&self.partial, &self.path));
+        written.map_err(|error| format!("cannot write {}: {error}", self.path.display()))
+    }
+
+    /// The curve up to so many steps. One that cannot be read is not worth training: another begins.
+    fn read(&self, steps: u64) -> Curve {
+        let json = match fs::read(&self.path) {
+            Ok(json) => json,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Curve::default(),
+            Err(error) => return self.anew(&error),
+        };
+        match Curve::from_json(&json) {
+            Ok(mut curve) => {
+                curve.truncate(steps);
+                curve
+            }
+            Err(error) => self.anew(&error),
+        }
+    }
+
+    fn anew(&self, error: &dyn std::error::Error) -> Curve {
+        let path = self.path.display();
+        let _ = writeln!(
+            io::stderr(),
+            "{path} cannot be used: {error}; the learning curve begins anew"
+        );
+        Curve::default()
+    }
+}
+
+/// Where the drawing goes. It is drawn beside its name and then renamed; that this can be done is known before training begins.
 struct Plot {
     path: PathBuf,
     partial: PathBuf,
@@ -212,6 +281,11 @@ fn parameters(trainer: &Trainer) -> u64 {
         .iter()
         .map(|named| named.at.len() as u64)
         .sum()
+}
+
+fn threads(threads: usize) -> String {
+    let plural = if threads == 1 { "" } else { "s" };
+    format!("{threads} thread{plural}")
 }
 
 fn mebibytes(bytes: usize) -> String {

@@ -1,10 +1,12 @@
 //! Where fragments lie: row after row in order of arrival, without gaps. Whatever leaves, the rest moves up: an update's worth of copying costs a
 //! small part of the update, and every fragment is one slice.
+//!
+//! Numbers lie where [`Storage`] says; marks of a byte (masks, ends) and the list of fragments in memory always.
 
 use std::ops::Range;
 
 use super::{End, Fragment, Refused, Size};
-use crate::memory::{Buffer, Component, MemoryBudget, OverBudget};
+use crate::memory::{Buffer, Component, MemoryBudget, NoRoom, Storage};
 use crate::rollout::Shape;
 
 /// A fragment that lies here.
@@ -44,6 +46,11 @@ impl Entry {
         self.seq.wrapping_add(u64::from(self.transitions))
     }
 
+    /// It goes on where this one ends.
+    pub(super) fn follows(&self, before: &Self) -> bool {
+        self.environment == before.environment && self.seq == before.next_seq()
+    }
+
     pub(super) fn size(&self) -> Size {
         Size {
             transitions: self.transitions as usize,
@@ -69,9 +76,19 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(budget: &MemoryBudget, shape: Shape, most: Size) -> Result<Self, OverBudget> {
+    pub(super) fn new(
+        budget: &MemoryBudget,
+        shape: Shape,
+        most: Size,
+        storage: Storage<'_>,
+    ) -> Result<Self, NoRoom> {
         let rows = most.transitions;
-        let numbers = |len: usize| budget.buffer(Component::Fragments, len, 0.0f32);
+        let numbers = |len: usize| -> Result<Buffer<f32>, NoRoom> {
+            Ok(match storage {
+                Storage::Memory => budget.buffer(Component::Fragments, len, 0.0)?,
+                Storage::Mapped(at) => budget.mapped(Component::FragmentsMapped, at, len, 0.0)?,
+            })
+        };
         Ok(Self {
             shape,
             most,
@@ -97,6 +114,11 @@ impl Store {
 
     pub(super) fn most(&self) -> Size {
         self.most
+    }
+
+    /// Whether an episode ends with the last transition of a fragment.
+    pub(super) fn ends_episode(&self, entry: &Entry) -> bool {
+        self.ends[entry.rows()].last() != Some(&End::GoesOn)
     }
 
     pub(super) fn entries(&self) -> &[Entry] {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::memory::Storage;
 
 const SHAPE: Shape = Shape {
     steps: 10,
@@ -20,7 +21,7 @@ fn buffer(overflow: Overflow, transitions: usize) -> Fragments {
         overflow,
         ..Limits::default()
     };
-    Fragments::new(&MemoryBudget::new(1 << 24), SHAPE, limits).expect("fits")
+    Fragments::new(&MemoryBudget::new(1 << 24), SHAPE, limits, Storage::Memory).expect("fits")
 }
 
 /// The parts of a fragment, each number of which says whose it is.
@@ -128,6 +129,120 @@ fn at_95_percent_the_oldest_quarter_goes_but_not_what_is_being_learnt_from() {
     assert_eq!(push(&mut fragments, 13, 40).1, vec![11, 12]);
     fragments.finish(Fate::Trained, |_| ());
     assert_eq!(fragments.ledger().trained, 40);
+}
+
+#[test]
+fn what_nobody_changes_is_what_the_design_says() {
+    let limits = Limits::default();
+    let expected = (100_000, 1, Overflow::Backpressure);
+    assert_eq!(
+        (limits.transitions, limits.max_policy_lag, limits.overflow),
+        expected
+    );
+}
+
+#[test]
+fn back_pressure_pauses_not_before_90_percent() {
+    let mut fragments = buffer(Overflow::Backpressure, 100);
+    for (tag, rows) in [(0, 40), (1, 40), (2, 9)] {
+        assert_eq!(push(&mut fragments, tag, rows), (Ok(()), vec![]));
+    }
+    assert!(!fragments.is_paused(), "89 %");
+    assert_eq!(push(&mut fragments, 3, 1), (Ok(()), vec![]));
+    assert!(fragments.is_paused(), "90 %");
+}
+
+#[test]
+fn a_quarter_goes_and_not_more() {
+    let mut fragments = buffer(Overflow::DropOldest, 400);
+    for tag in 0..94 {
+        assert_eq!(push(&mut fragments, tag, 4), (Ok(()), vec![]));
+    }
+    assert_eq!(push(&mut fragments, 94, 4), (Ok(()), (0..25).collect()));
+}
+
+/// There is room for one in four transitions.
+#[test]
+fn short_fragments_fill_the_buffer_by_their_number() {
+    let mut fragments = buffer(Overflow::Backpressure, 100);
+    for tag in 0..23 {
+        assert!(!fragments.is_ready(), "{tag} of 40 transitions");
+        assert_eq!(push(&mut fragments, tag, 1), (Ok(()), vec![]));
+    }
+    assert!(fragments.is_paused() && fragments.is_ready(), "92 %");
+    assert_eq!(fragments.take(1, |_| ()), 23);
+
+    let mut fragments = buffer(Overflow::DropOldest, 100);
+    for tag in 0..23 {
+        assert_eq!(push(&mut fragments, tag, 1), (Ok(()), vec![]));
+    }
+    assert!(fragments.is_ready() && !fragments.is_paused());
+    assert_eq!(push(&mut fragments, 23, 1), (Ok(()), (0..6).collect()));
+}
+
+/// And closing observations by theirs.
+#[test]
+fn many_closings_fill_the_buffer_too() {
+    let mut fragments = buffer(Overflow::Backpressure, 100);
+    let parts = Parts::new(0, 1, &[End::Truncated; 23]);
+    assert_eq!(fragments.push(&parts.fragment(), |_| ()), Ok(()));
+    assert!(fragments.is_paused());
+    let long = Parts::new(0, 1, &[End::Truncated; 26]);
+    assert_eq!(
+        fragments.admits(&long.fragment()).map_err(|refused| refused.to_string()),
+        Err("a fragment of 26 transitions, 26 of them with an observation to close with; at most 40 and 25 can be taken in".to_owned())
+    );
+}
+
+#[test]
+fn what_waits_is_learnt_from_when_the_next_does_not_fit() {
+    for ask in [false, true] {
+        let limits = Limits {
+            transitions: 44,
+            ..Limits::default()
+        };
+        let mut fragments =
+            Fragments::new(&MemoryBudget::new(1 << 24), SHAPE, limits, Storage::Memory)
+                .expect("fits");
+        assert_eq!(push(&mut fragments, 0, 30).0, Ok(()));
+        assert!(!fragments.is_ready() && !fragments.is_paused());
+        let parts = Parts::new(1, 1, &[End::GoesOn; 15]);
+        let full = Refused::Full {
+            pending: 30,
+            most: 44,
+        };
+        let refused = if ask {
+            fragments.admits(&parts.fragment())
+        } else {
+            fragments.push(&parts.fragment(), |_| ())
+        };
+        assert_eq!(refused, Err(full));
+        assert!(fragments.is_ready());
+        assert_eq!(fragments.take(1, |_| ()), 30);
+        fragments.finish(Fate::Trained, |_| ());
+        assert_eq!(push(&mut fragments, 1, 15).0, Ok(()));
+        assert!(!fragments.is_ready());
+    }
+}
+
+/// Dropping makes no room that a running update has: nothing is dropped in vain.
+#[test]
+fn what_is_refused_drops_nothing() {
+    let mut fragments = buffer(Overflow::DropOldest, 60);
+    for tag in 0..5 {
+        assert_eq!(push(&mut fragments, tag, 10).0, Ok(()));
+    }
+    assert_eq!(fragments.take(1, |_| ()), 40);
+    let refused = push(&mut fragments, 5, 21);
+    let full = Refused::Full {
+        pending: 50,
+        most: 60,
+    };
+    assert_eq!(refused, (Err(full), vec![]));
+    assert_eq!(push(&mut fragments, 5, 20), (Ok(()), vec![4]));
+    fragments.finish(Fate::Trained, |_| ());
+    assert_eq!(push(&mut fragments, 6, 21), (Ok(()), vec![]));
+    assert_eq!(fragments.pending().collect::<Vec<_>>(), [5, 6]);
 }
 
 #[test]
@@ -246,13 +361,7 @@ impl Account {
         assert!(fragments.used().fits(fragments.most()));
         // The same fragments, in order of arrival, and each with its own numbers.
         let store = &fragments.store;
-        assert!(
-            store
-                .entries()
-                .iter()
-                .map(|entry| entry.tag)
-                .eq(self.waiting.keys().copied())
-        );
+        assert!(fragments.pending().eq(self.waiting.keys().copied()));
         for (entry, parts) in store.entries().iter().zip(self.waiting.values()) {
             let rows = entry.rows();
             let of = |width: usize| rows.start * width..rows.end * width;
@@ -271,6 +380,32 @@ impl Account {
     }
 }
 
+/// After a restart what waits is pushed again, and the account is the same.
+fn restarted(fragments: &Fragments, account: &Account, overflow: Overflow) {
+    let mut again = buffer(overflow, 100);
+    again.restore(fragments.ledger());
+    assert_eq!(again.ledger().pending, 0);
+    let mut dropped = 0;
+    for parts in account.waiting.values() {
+        let pushed = again.push(&parts.fragment(), |one| dropped += one.transitions as u64);
+        assert_eq!(pushed, Ok(()), "it was taken in before");
+        let Ledger {
+            accepted,
+            trained,
+            stale,
+            dropped,
+            pending,
+        } = again.ledger();
+        assert_eq!(accepted, trained + stale + dropped + pending);
+    }
+    let mut expected = fragments.ledger();
+    // What a running update had made room for may not all fit without it.
+    assert!(dropped == 0 || overflow == Overflow::DropOldest);
+    expected.dropped += dropped;
+    expected.pending -= dropped;
+    assert_eq!(again.ledger(), expected);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -285,7 +420,13 @@ proptest! {
                     let parts = Parts::new(tag, version - older, &ends);
                     let taken: Vec<u64> = fragments.store.entries().iter().filter(|entry| entry.taken).map(|entry| entry.tag).collect();
                     let mut dropped = Vec::new();
+                    let before = fragments.ledger();
+                    let admits = fragments.admits(&parts.fragment());
+                    prop_assert_eq!(fragments.ledger(), before);
+                    account.agrees(&fragments);
                     let pushed = fragments.push(&parts.fragment(), |one| dropped.push(one));
+                    prop_assert_eq!(admits, pushed);
+                    prop_assert!(pushed.is_ok() || dropped.is_empty(), "nothing is dropped in vain");
                     for one in dropped {
                         prop_assert!(drops && one.fate == Fate::Dropped && !taken.contains(&one.tag));
                         let older = |tag: &&u64| **tag < one.tag && !taken.contains(tag);
@@ -315,6 +456,7 @@ proptest! {
             }
             account.agrees(&fragments);
         }
+        restarted(&fragments, &account, overflow);
         // However full it is, an update makes room again.
         if fragments.used().transitions > 0 && fragments.is_paused() {
             prop_assert!(fragments.take(0, |_| ()) > 0);

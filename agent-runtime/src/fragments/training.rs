@@ -9,7 +9,7 @@
 mod tests;
 
 use super::store::{Entry, Store};
-use super::{End, Fragments};
+use super::{End, Fragments, Rewards};
 use crate::gae::{self, Trajectory};
 use crate::memory::{Buffer, Component, MemoryBudget, OverBudget};
 use crate::net::{Net, Tape};
@@ -51,11 +51,13 @@ impl Room {
 
 impl Fragments {
     /// Copies the fragments that were [taken](Self::take) to `rollout`, of the learner's shape: sorted by environment and number, whatever the order
-    /// in which they arrived, with values and advantages. `normaliser` is what the policy sees the world through. Gives the number of transitions.
+    /// in which they arrived, with values and advantages. `normaliser` is what the policy sees the world through; `rewards` scales rewards, and goes on
+    /// with what it sees of them: once an update. Gives the number of transitions.
     pub fn load(
         &self,
         learner: &Learner,
         normaliser: Option<&RunningMoments>,
+        rewards: Option<&mut Rewards>,
         room: &mut Room,
         rollout: &mut Rollout,
     ) -> usize {
@@ -78,6 +80,10 @@ impl Fragments {
             rows += entry(at).transitions();
         }
         rollout.set_rows(rows);
+        if let Some(rewards) = rewards {
+            let entries = room.order[..count].iter().map(|&at| entry(at));
+            rewards.scale(entries, |entry| self.store.ends_episode(entry), rollout);
+        }
         let width = self.store.shape().inputs;
         if let Some(moments) = normaliser {
             moments.normalise(&mut rollout.observations[..rows * width]);
@@ -118,9 +124,7 @@ impl Fragments {
                 row += 1;
             }
             let next = order[..count].get(at + 1).map(|&next| entry(next));
-            let follows =
-                |next: &Entry| next.environment == this.environment && next.seq == this.next_seq();
-            if next.is_some_and(follows) {
+            if next.is_some_and(|next| next.follows(this)) {
                 continue;
             }
             // The value of what comes next counts for nothing where the episode has ended.
@@ -142,6 +146,16 @@ impl Fragments {
             begin = row;
         }
         rows
+    }
+
+    /// Lets a normaliser see the observations that the running update has learnt from, before it [ends](Self::finish). The policy that acted, and that was
+    /// updated, saw the world through the moments as they were; those that come of this belong to the next version, and are published with it.
+    pub fn observe(&self, moments: &mut RunningMoments) {
+        let width = self.store.shape().inputs;
+        for entry in self.store.entries().iter().filter(|entry| entry.taken) {
+            let rows = entry.rows();
+            moments.update(&self.store.observations[rows.start * width..rows.end * width]);
+        }
     }
 }
 

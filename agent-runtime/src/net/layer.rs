@@ -188,6 +188,8 @@ impl Backward<'_> {
                 delta,
                 y: values,
                 biases: &mut self.gradient[layer.biases()],
+                // Nothing is transposed yet.
+                sums: &mut self.transposed[..layer.stride()],
                 activation: layer.activation,
             });
             match before.last_mut() {
@@ -243,11 +245,13 @@ impl Backward<'_> {
     }
 }
 
-/// ∂Y ← ∂Y ⊙ φ'(Y), where φ' follows from φ's value; ∂b ← ∂b + Σ rows of ∂Y.
+/// ∂Y ← ∂Y ⊙ φ'(Y), where φ' follows from φ's value; ∂b ← ∂b + Σ rows of ∂Y. The rows are summed up first: parts of a minibatch then give the same
+/// bits whether each is added to those before it, or to zeros that are added to them later.
 struct Derive<'a> {
     delta: &'a mut [f32],
     y: &'a [f32],
     biases: &'a mut [f32],
+    sums: &'a mut [f32],
     activation: Activation,
 }
 
@@ -268,15 +272,19 @@ impl Derive<'_> {
     #[inline(always)]
     fn each(self, derivative: impl Fn(f32) -> f32) {
         let stride = self.biases.len();
+        self.sums.fill(0.0);
         for (row, y) in self
             .delta
             .chunks_exact_mut(stride)
             .zip(self.y.chunks_exact(stride))
         {
-            for ((delta, y), bias) in row.iter_mut().zip(y).zip(&mut *self.biases) {
+            for ((delta, y), sum) in row.iter_mut().zip(y).zip(&mut *self.sums) {
                 *delta *= derivative(*y);
-                *bias += *delta;
+                *sum += *delta;
             }
+        }
+        for (bias, sum) in self.biases.iter_mut().zip(self.sums) {
+            *bias += *sum;
         }
     }
 }
