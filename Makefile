@@ -1,7 +1,7 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test compatibility ci lint rules bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz fuzz-agent-api loom train-check bench-agent fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo test compatibility ci lint rules bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz fuzz-agent-api loom train-check bench-agent soak fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ train-check: ## let the learner learn everything from SEEDS (3) seeds, and hold 
 bench-agent: ## measure the learner beside Stable-Baselines3, round by round (installs PyTorch the first time)
 	cargo build --release --quiet --package tars-agent --example bench
 	agent-runtime/scripts/python agent-runtime/scripts/bench.py $(or $(CARGO_TARGET_DIR),target)/release/examples/bench
+
+soak: ## let the learner's service live through HOURS (48) at 96 times the pace, and see whether its memory grows: soak/soak.svg
+	cargo build --release --quiet --package tars-agent
+	$(or $(CARGO_TARGET_DIR),target)/release/tars-agent soak --hours $(or $(HOURS),48) --out soak
 
 fmt: ## format everything
 	cargo fmt --all
