@@ -1,7 +1,7 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test compatibility ci lint rules bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz loom train-check bench-agent fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo test compatibility ci lint rules bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz fuzz-agent-api loom train-check bench-agent fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ chaos: ## let servers, proxies, networks and collectors fail under load for CHAO
 
 fuzz: ## fuzz every target for FUZZ_SECONDS (60), two at a time, or one: make fuzz TARGET=name
 	@scripts/fuzz $(TARGET)
+
+fuzz-agent-api: ## fuzz tars-agent's HTTP interface by its own OpenAPI document (FUZZ_EXAMPLES=20 cases an operation)
+	@scripts/fuzz-agent-api
 
 loom: ## try every order in which threads can meet in what they share
 	cargo run --quiet --package tars-loom

@@ -407,6 +407,7 @@ pub fn fragment(env_id: u64, seq: u64, version: u64, transitions: usize) -> Valu
 
 /// A request of one fragment.
 #[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "it is made where it is sent")]
 pub fn batch(producer: &str, seq: u64, fragment: Value) -> Value {
     json!({"producer": producer, "epoch": 1, "seq": seq, "fragments": [fragment]})
 }

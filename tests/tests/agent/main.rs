@@ -1,4 +1,11 @@
 //! `tars-agent serve` as its clients meet it.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod bad_input;
+mod document;
+mod handbook;
 mod life;
+mod limits;
+mod security;
+mod spaces;
+mod traces;
