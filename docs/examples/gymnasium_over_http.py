@@ -1,7 +1,11 @@
-"""Any Gymnasium environment, played and taught over plain HTTP: python docs/examples/gymnasium_over_http.py CartPole-v1 [STEPS]
+"""Any Gymnasium environment, played and taught over plain HTTP: python docs/examples/gymnasium_over_http.py CartPole-v1 [STEPS [SPEC]]
+
+SPEC is what else the agent is told, in JSON: '{"buffer": {"transitions": 8192}, "hyperparameters": {"n_steps": 512}}'.
 
 Needs `tars-agent serve`, and pip install gymnasium requests."""
 
+import itertools
+import json
 import os
 import sys
 import time
@@ -66,7 +70,7 @@ def play(env, agent, steps, send, spec={}, longest=64):
 
 
 if __name__ == "__main__":
-    environment, steps = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 20_000
-    agent, epoch, sent = environment.split(":")[-1].replace("/", "-"), time.time_ns(), iter(range(steps))
-    play(gymnasium.make(environment), agent, steps, lambda fragment: ask(
-        "POST", f"/v1/agents/{agent}/experience", {"producer": "example", "epoch": epoch, "seq": next(sent), "fragments": [fragment]}))
+    environment, steps, spec = sys.argv[1:] + ["20000", "{}"][len(sys.argv) - 2 :]
+    agent, epoch, sent = environment.split(":")[-1].replace("/", "-"), time.time_ns(), itertools.count()
+    play(gymnasium.make(environment), agent, int(steps), lambda fragment: ask(
+        "POST", f"/v1/agents/{agent}/experience", {"producer": "example", "epoch": epoch, "seq": next(sent), "fragments": [fragment]}), json.loads(spec))

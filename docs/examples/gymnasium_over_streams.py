@@ -1,4 +1,4 @@
-"""Any Gymnasium environment, taught over Redis Streams: python docs/examples/gymnasium_over_streams.py CartPole-v1 [STEPS]
+"""Any Gymnasium environment, taught over Redis Streams: python docs/examples/gymnasium_over_streams.py CartPole-v1 [STEPS [SPEC]]
 
 Needs Redis, tars-proxy before it, `tars-agent serve --redis redis://127.0.0.1:6380`, and pip install gymnasium redis requests."""
 
@@ -11,9 +11,9 @@ import redis
 
 from gymnasium_over_http import play
 
-environment, steps = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 20_000
+environment, steps, spec = sys.argv[1:] + ["20000", "{}"][len(sys.argv) - 2 :]
 agent = environment.split(":")[-1].replace("/", "-") + "-streams"
 streams = {"experience": f"experience:{agent}", "hot_reload": "hot-reload"}
 server = redis.Redis.from_url(os.environ.get("REDIS", "redis://127.0.0.1:6380"))
 # An entry is a fragment: redis-py, any client, any language. The trace is tars-proxy's to add.
-play(gymnasium.make(environment), agent, steps, lambda fragment: server.xadd(streams["experience"], {"fragment": json.dumps(fragment)}), {"streams": streams})
+play(gymnasium.make(environment), agent, int(steps), lambda fragment: server.xadd(streams["experience"], {"fragment": json.dumps(fragment)}), {"streams": streams, **json.loads(spec)})

@@ -20,8 +20,11 @@ use tars_tests::wait::{self, PATIENCE};
 
 const KILLS: u64 = 10;
 /// Transitions of a fragment, and of an update.
-const FRAGMENT: u64 = 16;
-const UPDATE: u64 = 64;
+const ROWS: usize = 16;
+const UPDATE_ROWS: usize = 64;
+/// The same, as ledgers count.
+const FRAGMENT: u64 = ROWS as u64;
+const UPDATE: u64 = UPDATE_ROWS as u64;
 /// A life is shorter than this, and ends at any moment of it.
 const LONGEST_LIFE: u64 = 300;
 
@@ -93,7 +96,9 @@ fn kill_again_and_again(service: &mut Agent, flow: &Flow, check: impl Fn(&Agent,
 }
 
 /// All of its checkpoints can be read.
-fn inspect(service: &Agent) {
+fn inspect(mut service: Agent) {
+    // While it runs it removes those that it has too many of.
+    service.drain();
     let mut found = 0;
     for entry in std::fs::read_dir(service.data().join("a/checkpoints")).unwrap() {
         let path = entry.unwrap().path();
@@ -111,7 +116,7 @@ fn killed_while_experience_comes_over_streams() {
     let stage = Stage::configured(Kind::Redis70, |proxy| proxy.args(["--no-trace"]));
     let url = format!("redis://{}", stage.proxy.address());
     let mut service = Agent::builder().args(["--redis", &url]).start();
-    let mut spec = cart("a", UPDATE as usize);
+    let mut spec = cart("a", UPDATE_ROWS);
     spec["streams"] = json!({"experience": "experience"});
     service.create(&spec);
     let (flow, mut client) = (Flow::default(), stage.connect());
@@ -153,7 +158,7 @@ fn killed_while_experience_comes_over_streams() {
         (pending * FRAGMENT == sum(&ledger(&service), &["pending"])).then_some(())
     });
     assert_eq!(sum(&ledger(&service), &["accepted"]), total);
-    inspect(&service);
+    inspect(service);
 }
 
 /// Sends fragments as entries until it is told to stop; how many.
@@ -161,7 +166,7 @@ fn produce(client: &mut Client, flow: &Flow) -> u64 {
     let mut sent = 0;
     while !flow.stop.load(SeqCst) {
         let version = flow.version.load(SeqCst);
-        let fragment = fragment(1, sent * FRAGMENT, version, FRAGMENT as usize);
+        let fragment = fragment(1, sent * FRAGMENT, version, ROWS);
         let id = client.call(&["XADD", "experience", "*", "fragment", &fragment.to_string()]);
         assert!(id.starts_with('$'), "{id}");
         sent += 1;
@@ -175,7 +180,7 @@ fn produce(client: &mut Client, flow: &Flow) -> u64 {
 #[test]
 fn killed_while_experience_comes_over_http() {
     let mut service = Agent::start();
-    service.create(&cart("a", UPDATE as usize));
+    service.create(&cart("a", UPDATE_ROWS));
     let (flow, address) = (Flow::default(), Address::Tcp(service.address()));
     let total = thread::scope(|scope| {
         let producing = scope.spawn(|| insist(&address, &flow));
@@ -194,7 +199,7 @@ fn killed_while_experience_comes_over_http() {
         producing.join().unwrap() * FRAGMENT
     });
     assert_eq!(sum(&ledger(&service), &["accepted"]), total);
-    inspect(&service);
+    inspect(service);
 }
 
 /// Sends fragments until it is told to stop, each until it is acknowledged; how many were.
@@ -202,7 +207,7 @@ fn insist(address: &Address, flow: &Flow) -> u64 {
     let mut seq = 0;
     while !flow.stop.load(SeqCst) {
         let version = flow.version.load(SeqCst);
-        let fragment = fragment(1, seq * FRAGMENT, version, FRAGMENT as usize);
+        let fragment = fragment(1, seq * FRAGMENT, version, ROWS);
         let sent =
             json!({"producer": "p", "epoch": 1, "seq": seq, "fragments": [fragment]}).to_string();
         wait::until("it is acknowledged", PATIENCE, || {
@@ -236,7 +241,7 @@ impl Drop for Stop<'_> {
 fn nothing_is_acknowledged_published_or_announced_before_it_is_on_the_disk() {
     let server = Server::redis70();
     let mut service = Agent::builder().args(["--redis", &server.url()]).start();
-    let mut spec = cart("a", UPDATE as usize);
+    let mut spec = cart("a", UPDATE_ROWS);
     spec["streams"] = json!({"experience": "experience", "hot_reload": "hot-reload"});
     service.create(&spec);
     let mut client = server.connect();
@@ -248,7 +253,7 @@ fn nothing_is_acknowledged_published_or_announced_before_it_is_on_the_disk() {
     std::fs::rename(&checkpoints, &aside).unwrap();
     std::fs::write(&checkpoints, "no directory").unwrap();
     for seq in 0..UPDATE / FRAGMENT {
-        let fragment = fragment(1, seq * FRAGMENT, 0, FRAGMENT as usize).to_string();
+        let fragment = fragment(1, seq * FRAGMENT, 0, ROWS).to_string();
         client.call(&["XADD", "experience", "*", "fragment", &fragment]);
     }
     let status = service.wait_status("a", "it fails", |status| {
@@ -294,12 +299,12 @@ fn what_could_not_be_acknowledged_is_not_counted_again() {
     let mut stage = Stage::configured(Kind::Redis70, |proxy| proxy.args(["--no-trace"]));
     let url = format!("redis://{}", stage.proxy.address());
     let mut service = Agent::builder().args(["--redis", &url]).start();
-    let mut spec = cart("a", UPDATE as usize);
+    let mut spec = cart("a", UPDATE_ROWS);
     spec["streams"] = json!({"experience": "experience"});
     service.create(&spec);
     let _ = service.post("/v1/agents/a/pause", &json!({})).expect(200);
     for seq in 0..UPDATE / FRAGMENT {
-        let fragment = fragment(1, seq * FRAGMENT, 0, FRAGMENT as usize).to_string();
+        let fragment = fragment(1, seq * FRAGMENT, 0, ROWS).to_string();
         stage
             .connect()
             .call(&["XADD", "experience", "*", "fragment", &fragment]);
