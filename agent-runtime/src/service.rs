@@ -29,5 +29,6 @@ pub mod policy;
 pub mod producers;
 pub mod space;
 pub mod spec;
+pub mod streams;
 pub mod tracing;
 pub mod turns;

@@ -494,14 +494,14 @@ impl Agent {
     pub async fn accept_entry(
         &self,
         id: EntryId,
-        fragment: Experience,
+        fragment: Arc<Experience>,
         trace: Option<SpanContext>,
     ) -> Result<Accepted, NotAccepted> {
         let (reply, answer) = oneshot::channel();
         let inbox = lock(&self.inbox).clone().ok_or(NotAccepted::Ending)?;
         let message = Message::Entry {
             id,
-            fragment: Box::new(fragment),
+            fragment,
             trace,
             reply,
         };

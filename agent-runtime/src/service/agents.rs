@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::agent::{Agent, CannotStart};
 use super::learning::Event;
-use super::spec::{AgentSpec, is_name};
+use super::spec::{AgentSpec, BadSpec, is_name};
 use crate::memory::MemoryBudget;
 
 /// Agents of a process.
@@ -43,8 +43,9 @@ pub enum AgentsError {
     },
 }
 
-/// How an agent is heard of: its sender of events, if anyone listens.
-pub type Listener = Box<dyn Fn(&AgentSpec) -> Option<mpsc::UnboundedSender<Event>> + Send + Sync>;
+/// Where an agent's events go, if anyone listens; or why it cannot be listened to, so that it is not to be.
+pub type Listener =
+    Box<dyn Fn(&AgentSpec) -> Result<Option<mpsc::UnboundedSender<Event>>, BadSpec> + Send + Sync>;
 
 impl std::fmt::Debug for Agents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -118,14 +119,15 @@ impl Agents {
             }
             let started = Agent::spec_in(&path).and_then(|spec| match spec {
                 Some(spec) => {
-                    let (budget, events) = (self.budget_left(), (self.listener)(&spec));
-                    Agent::start(spec, &path, budget, self.concurrency, events).map(Some)
+                    let (budget, events) = (self.budget_left(), (self.listener)(&spec)?);
+                    let agent = Agent::start(spec, &path, budget, self.concurrency, events.clone());
+                    agent.map(|agent| Some(introduce(agent, events)))
                 }
                 None => Ok(None),
             });
             match started {
                 Ok(Some(agent)) => {
-                    self.write().insert(name.to_owned(), Arc::new(agent));
+                    self.write().insert(name.to_owned(), agent);
                 }
                 // A kill came before it was whole: nobody was told of it.
                 Ok(None) => {
@@ -161,9 +163,10 @@ impl Agents {
             return Err(AgentsError::TooMany);
         }
         let (name, path) = (spec.name.clone(), self.directory.join(&spec.name));
-        let events = (self.listener)(&spec);
-        let agent = Agent::create(spec, &path, self.budget_left(), self.concurrency, events)?;
-        let agent = Arc::new(agent);
+        let events = (self.listener)(&spec).map_err(CannotStart::from)?;
+        let budget = self.budget_left();
+        let agent = Agent::create(spec, &path, budget, self.concurrency, events.clone())?;
+        let agent = introduce(agent, events);
         self.write().insert(name, agent.clone());
         Ok((agent, true))
     }
@@ -249,6 +252,16 @@ impl Agents {
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Arc<Agent>>> {
         self.running.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tells whoever listens that the agent is there.
+fn introduce(agent: Agent, events: Option<mpsc::UnboundedSender<Event>>) -> Arc<Agent> {
+    let agent = Arc::new(agent);
+    if let Some(events) = events {
+        // Nobody listens when the process ends.
+        let _ = events.send(Event::Started(Arc::downgrade(&agent)));
+    }
+    agent
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

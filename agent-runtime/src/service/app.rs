@@ -16,7 +16,7 @@ use tars_sidecar::logging::{self, LogLevel};
 use tars_sidecar::otlp;
 use tars_sidecar::readiness::{Blocked, Readiness};
 use tars_sidecar::signals::{Event, Signals};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::agent::RECOVERING;
@@ -28,6 +28,8 @@ use super::http::tls::{Acceptor, BadFile, Files};
 use super::http::{Http, serve};
 use super::memory::{Collected, Guard as MemoryGuard, count_this_stack};
 use super::metrics;
+use super::streams::counters::Counters as StreamCounters;
+use super::streams::listener as listen_to;
 use super::tracing::{SpanCounters, start};
 use crate::memory::MemoryBudget;
 
@@ -139,7 +141,11 @@ async fn control(
         &config.data,
         MemoryBudget::from_environment(config.memory).limit(),
         config.workers(),
-        Box::new(|_| None),
+        listen_to(
+            config.streams(),
+            StreamCounters::register(&registry)?,
+            Handle::current(),
+        ),
     )?);
     metrics::register(&registry, agents.clone())?;
     registry.register(Box::new(Collected::new(agents.clone())?))?;

@@ -8,6 +8,9 @@ use clap::Args;
 use tars_sidecar::address::Address;
 use tars_sidecar::logging::Format;
 
+use super::streams::Settings;
+use super::streams::url::RedisUrl;
+
 /// What the service is told.
 #[derive(Clone, Debug, Args)]
 pub struct Config {
@@ -52,6 +55,17 @@ pub struct Config {
     /// The largest body of a request, and what all large ones may have together
     #[arg(long, env = "TARS_AGENT_MAX_BODY", value_name = "SIZE", default_value = "8MiB", value_parser = size)]
     pub max_body: usize,
+    /// The Redis of agents with streams, tars-proxy before it usually: redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or unix:/path
+    #[arg(
+        long,
+        env = "TARS_AGENT_REDIS",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub redis: Option<RedisUrl>,
+    /// The largest fragment of an entry of a stream
+    #[arg(long, env = "TARS_AGENT_MAX_FRAGMENT", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    pub max_fragment: usize,
     /// A file with a token: what changes something must carry it (Authorization: Bearer)
     #[arg(long, env = "TARS_AGENT_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
@@ -112,6 +126,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// Where agents with streams find Redis.
+    #[must_use]
+    pub fn streams(&self) -> Option<Settings> {
+        self.redis.clone().map(|redis| Settings {
+            redis,
+            most_fragment: self.max_fragment,
+        })
+    }
+
     /// Threads that answer.
     #[must_use]
     pub fn workers(&self) -> usize {

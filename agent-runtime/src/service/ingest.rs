@@ -46,7 +46,7 @@ pub enum Message {
         /// The entry.
         id: EntryId,
         /// It.
-        fragment: Box<Experience>,
+        fragment: Arc<Experience>,
         /// The context of the message.
         trace: Option<SpanContext>,
         /// Who waits for the answer.

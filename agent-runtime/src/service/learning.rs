@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use opentelemetry::trace::{
@@ -17,6 +17,7 @@ use opentelemetry::{Context, KeyValue, global};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use super::agent::Agent;
 use super::book::{Book, Durable, Shared};
 use super::history::{History, Point};
 use super::policy::Acting;
@@ -114,6 +115,8 @@ impl Session {
 /// What others want to know of.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// The agent is there.
+    Started(Weak<Agent>),
     /// A version acts.
     Published {
         /// Which.

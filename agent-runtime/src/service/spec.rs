@@ -132,6 +132,11 @@ pub enum BadSpec {
     /// A stream without a name.
     #[error("streams.{0}: a name has 1 to {MOST_KEY} bytes")]
     Key(&'static str),
+    /// Streams, but no Redis.
+    #[error(
+        "streams: this process knows no Redis: it was started without --redis (TARS_AGENT_REDIS)"
+    )]
+    NoRedis,
 }
 
 impl AgentSpec {

@@ -77,14 +77,22 @@ impl Span {
     }
 }
 
+/// The length of a `traceparent` of version 00 (W3C Trace Context, section 3.2).
+const VERSION_00: usize = 55;
+
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         let mut values = self.0.get_all(key).iter();
         let value = values.next()?.to_str().ok()?;
-        // Two parents are none; tracestate may come in several lines.
-        (key != "traceparent" || values.next().is_none()).then_some(value)
+        if key != "traceparent" {
+            // tracestate may come in several lines.
+            return Some(value);
+        }
+        // Two parents are none. Nor is one of version 00 that goes on after its flags, which the propagator does not mind.
+        let whole = !value.starts_with("00-") || value.len() == VERSION_00;
+        (whole && values.next().is_none()).then_some(value)
     }
 
     fn keys(&self) -> Vec<&str> {

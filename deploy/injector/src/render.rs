@@ -1,0 +1,170 @@
+//! `tars-injector render`: what the webhook would make of manifests, without a cluster.
+//!
+//! Pods and everything with a pod template: Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, and others that keep it
+//! at the same place. Other documents pass. Keys come out sorted, as kubectl prints them; comments do not survive.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use crate::inject::{Decision, Namespace, inject};
+use crate::patch::Operation;
+use crate::pod;
+use crate::settings::Settings;
+
+/// Where a pod template is.
+const TEMPLATES: [&str; 2] = ["/spec/template", "/spec/jobTemplate/spec/template"];
+/// Lists within lists.
+const MAX_LISTS: usize = 4;
+
+/// How the result is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// The documents, changed.
+    #[default]
+    Yaml,
+    /// The same as JSON; several as a list.
+    Json,
+    /// The JSON Patch of each pod or template.
+    Patch,
+}
+
+/// What became of manifests.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rendered {
+    /// All documents, in order.
+    pub documents: Vec<Value>,
+    /// The patch of each pod or template.
+    pub patches: Vec<Vec<Operation>>,
+    /// What to tell: decisions and warnings.
+    pub notes: Vec<String>,
+    /// Whether a pod was refused, by policy.
+    pub refused: bool,
+}
+
+/// A manifest that is no YAML.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: {error}")]
+pub struct Unreadable {
+    name: String,
+    error: Box<serde_saphyr::Error>,
+}
+
+/// Reads the documents of a manifest, YAML or JSON, as kubectl does: YAML 1.1's booleans and octal numbers.
+///
+/// # Errors
+/// If it is neither.
+pub fn read(name: &str, text: &str) -> Result<Vec<Value>, Unreadable> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| Unreadable {
+        name: name.to_owned(),
+        error: Box::new(error),
+    })
+}
+
+/// Renders documents. `namespace` is that of objects that name none.
+#[must_use]
+pub fn render(documents: Vec<Value>, namespace: &Namespace, settings: &Settings) -> Rendered {
+    let mut rendered = Rendered::default();
+    for mut document in documents {
+        rendered.document(&mut document, namespace, settings, 0);
+        rendered.documents.push(document);
+    }
+    rendered
+}
+
+impl Rendered {
+    fn document(
+        &mut self,
+        document: &mut Value,
+        namespace: &Namespace,
+        settings: &Settings,
+        depth: usize,
+    ) {
+        if pod::text(document, "kind").ends_with("List") && depth < MAX_LISTS {
+            let items = document.get_mut("items").and_then(Value::as_array_mut);
+            for item in items.into_iter().flatten() {
+                self.document(item, namespace, settings, depth + 1);
+            }
+            return;
+        }
+        let kind = pod::text(document, "kind").to_owned();
+        let name = document
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or("")
+            .to_owned();
+        let namespace = match document
+            .pointer("/metadata/namespace")
+            .and_then(Value::as_str)
+        {
+            Some(named) => &Namespace {
+                name: named.to_owned(),
+                labels: namespace.labels.clone(),
+            },
+            None => namespace,
+        };
+        let place = match kind.as_str() {
+            "Pod" => Some(""),
+            _ => TEMPLATES.into_iter().find(|place| {
+                document
+                    .pointer(place)
+                    .and_then(|template| template.pointer("/spec/containers"))
+                    .is_some()
+            }),
+        };
+        let Some(before) = place.and_then(|place| document.pointer_mut(place)) else {
+            return;
+        };
+        let workload = match kind.as_str() {
+            "Pod" => pod::workload(before),
+            _ => name.clone(),
+        };
+        let outcome = inject(before, &workload, namespace, settings);
+        let said = match &outcome.decision {
+            Decision::Injected => "injected".to_owned(),
+            Decision::Skipped(reason) => format!("not injected ({})", reason.label()),
+            Decision::Refused(why) => {
+                self.refused = true;
+                format!("refused: {why}")
+            }
+        };
+        self.notes.push(format!("{kind}/{name}: {said}"));
+        self.notes.extend(
+            outcome
+                .warnings
+                .iter()
+                .map(|warning| format!("{kind}/{name}: warning: {warning}")),
+        );
+        self.patches.push(outcome.patch);
+        *before = outcome.pod;
+    }
+
+    /// The result as text.
+    ///
+    /// # Errors
+    /// If something cannot be written so.
+    pub fn text(&self, output: Output) -> Result<String, Box<dyn std::error::Error>> {
+        let pretty = |value: &Value| serde_json::to_string_pretty(value).map(|text| text + "\n");
+        match (output, self.documents.as_slice(), self.patches.as_slice()) {
+            (Output::Yaml, documents, _) => {
+                let texts: Result<Vec<_>, _> =
+                    documents.iter().map(serde_saphyr::to_string).collect();
+                Ok(texts?.join("---\n"))
+            }
+            (Output::Json, [one], _) => Ok(pretty(one)?),
+            (Output::Json, several, _) => Ok(pretty(
+                &json!({"apiVersion": "v1", "kind": "List", "items": several}),
+            )?),
+            (Output::Patch, _, [one]) => Ok(pretty(&json!(one))?),
+            (Output::Patch, _, several) => Ok(pretty(&json!(several))?),
+        }
+    }
+}
+
+impl fmt::Display for Rendered {
+    /// The notes, a line each.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.notes.iter().try_for_each(|note| writeln!(f, "{note}"))
+    }
+}
