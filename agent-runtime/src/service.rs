@@ -2,7 +2,7 @@
 //!
 //! In the order of a fragment's way:
 //!
-//! - [`spec`], [`space`]: what an agent is; [`experience`], [`numbers`]: what is sent to it.
+//! - [`spec`], [`space`]: what an agent is; [`experience`], `numbers`: what is sent to it.
 //! - [`ingest`]: takes fragments in, one thread an agent: [`producers`] (each once), [`journal`] (durable before it is acknowledged), then the book.
 //! - [`book`]: what waits, and where everything is: accepted = trained + stale + dropped + pending.
 //! - [`learning`]: the thread that updates the policy, writes the checkpoint, and only then publishes.

@@ -17,7 +17,7 @@ use super::history::History;
 use super::ingest::{Accepted, INBOX, Ingest, Message, NotAccepted};
 use super::learning::{Event, Learning, Session, State};
 use super::memory;
-use super::policy::{Acting, Answer, Question, ROWS};
+use super::policy::{Acting, Answer, Question};
 use super::spec::{AgentSpec, BadSpec, Spaces, Where};
 use super::turns::Turns;
 use crate::checkpoint::{BadCheckpoint, Snapshot, Store};
@@ -438,8 +438,9 @@ impl Agent {
         let version = self.acting.current();
         let width = self.acting.spaces().observation.width();
         let outputs = self.acting.distribution().outputs();
-        let (mut answer, mut masks) = (Answer::default(), question.masks.chunks(ROWS * outputs));
-        for (at, observations) in question.observations.chunks(ROWS * width).enumerate() {
+        let rows = self.acting.rows_a_turn(&version);
+        let (mut answer, mut masks) = (Answer::default(), question.masks.chunks(rows * outputs));
+        for (at, observations) in question.observations.chunks(rows * width).enumerate() {
             if at > 0 {
                 tokio::task::yield_now().await;
             }

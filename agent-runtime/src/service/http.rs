@@ -33,6 +33,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method, Request};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 
 use super::agent::Agent;
 use super::agents::Agents;
@@ -51,6 +52,8 @@ pub struct Http {
     bodies: Bodies,
     guard: ArcSwap<Guard>,
     counters: Counters,
+    /// One agent is made or removed at a time. Others wait here, where that takes no thread.
+    changing: Arc<Semaphore>,
     /// What is on the disk was started: before that nobody can tell what there is.
     started: AtomicBool,
 }
@@ -64,6 +67,7 @@ impl Http {
             bodies: Bodies::new(most),
             guard: ArcSwap::from_pointee(guard),
             counters,
+            changing: Arc::new(Semaphore::new(1)),
             started: AtomicBool::new(false),
         }
     }
@@ -167,6 +171,22 @@ impl Http {
             Route::Resume => agents::resume(self, name),
             Route::Metrics => history::history(self, name, asked),
         }
+    }
+
+    /// Makes or removes an agent, once nobody else does.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Agents) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let agents = self.agents.clone();
+        // Never closed.
+        let turn = self.changing.clone().acquire_owned().await;
+        blocking(move || {
+            let changed = change(&agents);
+            drop(turn);
+            changed
+        })
+        .await
     }
 
     /// The agent of this name.

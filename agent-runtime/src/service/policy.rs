@@ -19,6 +19,8 @@ use crate::simd::Simd;
 
 /// So many observations are acted on at once: then others have their turn.
 pub const ROWS: usize = 64;
+/// Or as many as this has room for, each with as many multiplications as there are parameters: about a millisecond.
+const TURN: usize = 1 << 23;
 /// Streams of the seed that draw actions begin here.
 const ACTING: u64 = 1 << 40;
 
@@ -160,6 +162,12 @@ impl Acting {
     #[must_use]
     pub fn current(&self) -> Arc<Version> {
         self.current.load_full()
+    }
+
+    /// How many rows are a turn: fewer of a large policy.
+    #[must_use]
+    pub fn rows_a_turn(&self, version: &Version) -> usize {
+        (TURN / version.parameters.len().max(1)).clamp(1, ROWS)
     }
 
     /// What the agent sees and does.

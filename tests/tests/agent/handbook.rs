@@ -49,7 +49,7 @@ fn every_flag_is_documented_with_its_variable_and_default() {
         let Some(variable) = part
             .split("[env: ")
             .nth(1)
-            .and_then(|rest| rest.split('=').next())
+            .and_then(|rest| rest.split(['=', ']']).next())
         else {
             continue;
         };

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tars_tests::agent::Agent;
 
-fn agent(service: &Agent, name: &str, observation: Value, action: Value, masked: bool) {
+fn agent(service: &Agent, name: &str, observation: &Value, action: &Value, masked: bool) {
     service.create(&json!({
         "name": name, "observation_space": observation, "action_space": action, "masked": masked,
         "hyperparameters": {"n_steps": 8, "batch_size": 8, "n_epochs": 1},
@@ -11,9 +11,9 @@ fn agent(service: &Agent, name: &str, observation: Value, action: Value, masked:
 }
 
 /// Acts, sends what came of it, and waits for the update.
-fn learn(service: &Agent, name: &str, observations: &[Value], masks: Option<Value>) -> Value {
+fn learn(service: &Agent, name: &str, observations: &[Value], masks: Option<&Value>) -> Value {
     let mut asked = json!({"observations": observations});
-    if let Some(masks) = &masks {
+    if let Some(masks) = masks {
         asked["masks"] = masks.clone();
     }
     let answer = service
@@ -28,7 +28,7 @@ fn learn(service: &Agent, name: &str, observations: &[Value], masks: Option<Valu
             if at + 1 == observations.len() {
                 transition["final_observation"] = observations[0].clone();
             }
-            if let Some(masks) = &masks {
+            if let Some(masks) = masks {
                 transition["mask"] = masks[at].clone();
             }
             transition
@@ -53,8 +53,8 @@ fn discrete_multi_discrete_masked_binary_and_continuous() {
     agent(
         &service,
         "discrete",
-        json!({"type": "Discrete", "n": 5, "start": 10}),
-        json!({"type": "Discrete", "n": 3, "start": -7}),
+        &json!({"type": "Discrete", "n": 5, "start": 10}),
+        &json!({"type": "Discrete", "n": 3, "start": -7}),
         false,
     );
     let observations: Vec<Value> = (0..8).map(|n| json!(10 + n % 5)).collect();
@@ -71,8 +71,8 @@ fn discrete_multi_discrete_masked_binary_and_continuous() {
     agent(
         &service,
         "multi",
-        json!({"type": "MultiDiscrete", "nvec": [3, 9]}),
-        json!({"type": "MultiDiscrete", "nvec": [2, 4]}),
+        &json!({"type": "MultiDiscrete", "nvec": [3, 9]}),
+        &json!({"type": "MultiDiscrete", "nvec": [2, 4]}),
         false,
     );
     let observations: Vec<Value> = (0..8).map(|n| json!([n % 3, n])).collect();
@@ -87,12 +87,12 @@ fn discrete_multi_discrete_masked_binary_and_continuous() {
     agent(
         &service,
         "masked",
-        boxed.clone(),
-        json!({"type": "Discrete", "n": 3}),
+        &boxed,
+        &json!({"type": "Discrete", "n": 3}),
         true,
     );
     let masks = json!(vec![[false, true, false]; 8]);
-    let answer = learn(&service, "masked", &pairs, Some(masks));
+    let answer = learn(&service, "masked", &pairs, Some(&masks));
     assert_eq!(
         answer["actions"],
         json!([1, 1, 1, 1, 1, 1, 1, 1]),
@@ -109,8 +109,8 @@ fn discrete_multi_discrete_masked_binary_and_continuous() {
     agent(
         &service,
         "binary",
-        json!({"type": "MultiBinary", "n": 2}),
-        json!({"type": "MultiBinary", "n": 3}),
+        &json!({"type": "MultiBinary", "n": 2}),
+        &json!({"type": "MultiBinary", "n": 3}),
         false,
     );
     let bits: Vec<Value> = (0..8).map(|n| json!([n % 2, n / 4])).collect();
@@ -120,8 +120,8 @@ fn discrete_multi_discrete_masked_binary_and_continuous() {
     agent(
         &service,
         "continuous",
-        boxed,
-        json!({"type": "Box", "shape": [2], "low": -0.01, "high": [0.01, null]}),
+        &boxed,
+        &json!({"type": "Box", "shape": [2], "low": -0.01, "high": [0.01, null]}),
         false,
     );
     let answer = learn(&service, "continuous", &pairs, None);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::body::parse;
 use super::problem::Problem;
-use super::{Asked, Http, blocking, json_of};
+use super::{Asked, Http, json_of};
 use crate::service::agent::Agent;
 use crate::service::spec::AgentSpec;
 
@@ -22,8 +22,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let held = http.bodies.json(asked.headers, body).await?;
     let (spec, _held) = http.bodies.work(held, parse::<AgentSpec>).await?;
-    let agents = http.agents.clone();
-    let (agent, new) = blocking(move || agents.create(spec)).await??;
+    let (agent, new) = http.change(move |agents| agents.create(spec)).await??;
     let mut response = json_of(describe(&agent).to_string());
     if new {
         *response.status_mut() = StatusCode::CREATED;
@@ -55,8 +54,8 @@ pub(super) fn inspect(http: &Http, name: &str) -> Result<Response, Problem> {
 }
 
 pub(super) async fn delete(http: &Http, name: &str) -> Result<Response, Problem> {
-    let (agents, name) = (http.agents.clone(), name.to_owned());
-    blocking(move || agents.remove(&name)).await??;
+    let name = name.to_owned();
+    http.change(move |agents| agents.remove(&name)).await??;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
