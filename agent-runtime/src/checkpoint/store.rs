@@ -102,7 +102,11 @@ impl Store {
             let policy = training::policy(trainer).map_err(broken)?;
             let rest = training::training(trainer).map_err(broken)?;
             self.write(&name, &policy, &rest, trainer)
-                .map_err(|error| cannot_write(&path, error))?;
+                .map_err(|error| {
+                    // What was written of it takes the room that the next one needs.
+                    let _ = fs::remove_dir_all(self.directory.join(format!("{PARTIAL}{name}")));
+                    cannot_write(&path, error)
+                })?;
         }
         if self.is_best(trainer) {
             self.pin(BEST, &path)?;
