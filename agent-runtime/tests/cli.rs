@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 fn agent(directory: &Path, args: &[&str]) -> Output {
     command(directory, args).output().unwrap()
@@ -188,6 +188,65 @@ fn training_goes_on_when_nobody_hears_of_it() {
         assert_eq!(status.unwrap().code(), Some(0), "{out}");
         assert!(path.join(out).join("checkpoint-000000002048").is_dir());
     }
+}
+
+/// A process that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn two_do_not_train_in_one_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let endless = (u64::MAX / 2).to_string();
+    let endless = [
+        "train", "--env", "cartpole", "--out", "run", "--steps", &endless,
+    ];
+    let mut first = Killed(
+        command(path, &endless)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut lines = BufReader::new(first.0.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    let second = ["train", "--env", "cartpole", "--out", "run"];
+    let sentence = "another training writes its checkpoints in run";
+    let refusals = [
+        refused(path, &second),
+        refused(path, &[&second[..], &["--resume"]].concat()),
+    ];
+    // However the first one ends, another may follow.
+    drop(first);
+    assert_eq!(refusals, [sentence; 2]);
+    accepted(path, &[&second[..], &["--steps", "256"]].concat());
+}
+
+#[test]
+fn no_checkpoint_fails_for_want_of_the_curve() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    fs::create_dir_all(path.join("run/curve.json")).unwrap();
+    let trained = agent(
+        path,
+        &[
+            "train", "--env", "cartpole", "--steps", "256", "--out", "run",
+        ],
+    );
+    assert!(trained.status.success());
+    let warned = String::from_utf8(trained.stderr).unwrap();
+    assert!(
+        warned.starts_with("cannot write run/curve.json: "),
+        "{warned}"
+    );
+    assert!(path.join("run/checkpoint-000000000256").is_dir());
+    assert!(!path.join("run/.partial-curve.json").exists());
 }
 
 #[test]

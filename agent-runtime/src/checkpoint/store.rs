@@ -107,8 +107,11 @@ impl Store {
         let name = checkpoint(snapshot.number);
         let path = self.directory.join(&name);
         if Checkpoint::read(&path).is_err() {
-            self.write(&name, snapshot)
-                .map_err(|error| cannot_write(&path, error))?;
+            self.write(&name, snapshot).map_err(|error| {
+                // What was written of it takes the room that the next one needs.
+                let _ = fs::remove_dir_all(self.directory.join(format!("{PARTIAL}{name}")));
+                cannot_write(&path, error)
+            })?;
         }
         if self.is_best(&snapshot.manifest) {
             self.pin(BEST, &path)?;

@@ -131,6 +131,21 @@ fn what_a_kill_left_is_neither_read_nor_kept() {
     assert!(!partial.exists());
 }
 
+/// On a full disk it would take the room of all that come after it.
+#[test]
+fn one_that_cannot_be_written_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let in_the_way = directory.path().join("checkpoint-000000000000");
+    fs::write(&in_the_way, "no directory").unwrap();
+    store.save(&trainer("CartPole-v1")).unwrap_err();
+    let left: Vec<_> = fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(left, [in_the_way]);
+}
+
 /// Replaces a checkpoint's policy by other tensors, with the right checksum.
 fn with_policy(path: &Path, policy: &[u8]) -> String {
     let mut manifest: Manifest =

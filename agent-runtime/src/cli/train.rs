@@ -29,6 +29,7 @@ pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
         .clone()
         .unwrap_or_else(|| Path::new("runs").join(name));
     let budget = MemoryBudget::from_environment(args.memory.map(|mib| mib.saturating_mul(1 << 20)));
+    let early = lock(&directory)?;
     let mut trainer = if args.resume {
         resume(args, name, &directory, &budget, out)?
     } else {
@@ -37,6 +38,10 @@ pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
     trainer.set_threads(args.threads, &budget)?;
     let plot = args.plot.as_deref().map(Plot::new).transpose()?;
     let store = Store::open(&directory)?;
+    let _lock = match early {
+        Some(lock) => Some(lock),
+        None => lock(&directory)?,
+    };
     let stop = stop_on_signals()?;
 
     let hyper = trainer.learner().hyper().clone();
@@ -77,13 +82,13 @@ pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
         if progress.steps >= due && !trainer.is_done() {
             due = due.saturating_add(every);
             // A full disk may have room again by the next one: training is worth more.
-            if let Err(error) = save(&store, &trainer, &kept, &curve) {
+            if let Err(error) = save(&store, &trainer, &kept, &curve, &show) {
                 show.warn(&format!("{error}; training goes on"));
             }
         }
     }
     show.finish();
-    let saved = save(&store, &trainer, &kept, &curve)?;
+    let saved = save(&store, &trainer, &kept, &curve, &show)?;
     if let Some(plot) = plot {
         plot.write(&trainer, &curve)?;
     }
@@ -188,14 +193,33 @@ pub(super) fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// The curve first: of what is newer than the checkpoint that training is resumed from nothing is taken.
+/// Held as long as training writes there: two at once would remove each other's files. None if there is no such directory yet, or its file system has
+/// no locks.
+fn lock(directory: &Path) -> Result<Option<fs::File>, String> {
+    let Ok(file) = fs::File::open(directory) else {
+        return Ok(None);
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Err(format!(
+            "another training writes its checkpoints in {}",
+            directory.display()
+        )),
+        Err(fs::TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// The curve first: of what is newer than the checkpoint that training is resumed from nothing is taken. No checkpoint fails for want of it.
 fn save(
     store: &Store,
     trainer: &Trainer,
     kept: &KeptCurve,
     curve: &Curve,
+    show: &Show,
 ) -> Result<PathBuf, Box<dyn std::error::Error>> {
-    kept.write(curve)?;
+    if let Err(error) = kept.write(curve) {
+        show.warn(&format!("{error}; only the learning curve wants it"));
+    }
     Ok(store.save(trainer)?)
 }
 
@@ -221,7 +245,10 @@ impl KeptCurve {
                 file.sync_all()
             })
             .and_then(|()| fs::rename(&self.partial, &self.path));
-        written.map_err(|error| format!("cannot write {}: {error}", self.path.display()))
+        written.map_err(|error| {
+            let _ = fs::remove_file(&self.partial);
+            format!("cannot write {}: {error}", self.path.display())
+        })
     }
 
     /// The curve up to so many steps. One that cannot be read is not worth training: another begins.
@@ -287,7 +314,10 @@ impl Plot {
         let svg = curve.to_svg(trainer.environment(), &subtitle);
         let written =
             fs::write(&self.partial, svg).and_then(|()| fs::rename(&self.partial, &self.path));
-        written.map_err(|error| self.cannot_write(&error))
+        written.map_err(|error| {
+            let _ = fs::remove_file(&self.partial);
+            self.cannot_write(&error)
+        })
     }
 }
 
