@@ -78,7 +78,6 @@ check-fmt:
 
 clippy:
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --package tars-agent --target aarch64-unknown-linux-gnu -- -D warnings
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
