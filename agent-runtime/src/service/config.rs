@@ -55,7 +55,7 @@ pub struct Config {
     /// The largest body of a request, and what all large ones may have together
     #[arg(long, env = "TARS_AGENT_MAX_BODY", value_name = "SIZE", default_value = "8MiB", value_parser = size)]
     pub max_body: usize,
-    /// The Redis of agents with streams, tars-proxy before it usually: redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or unix:/path
+    /// The Redis of agents with streams, tars-proxy before it usually: redis://USER:PASSWORD@HOST:PORT/DATABASE, of which HOST is enough, or unix:/path
     #[arg(
         long,
         env = "TARS_AGENT_REDIS",
