@@ -1,8 +1,11 @@
 //! What is wrong with a configuration, and where.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Of a sentence, and of a key in it, as many characters are said at each end: what is wrong, and what would be right.
+const MAX_END: usize = 300;
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,13 +80,30 @@ impl fmt::Display for ConfigError {
 }
 
 impl fmt::Display for Problem {
-    /// One line, whatever was written.
+    /// One line that is not endless, whatever was written.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.origin)?;
-        self.message.chars().try_for_each(|c| match c.is_control() {
-            true => c.escape_default().try_for_each(|c| f.write_char(c)),
-            false => f.write_char(c),
+        write!(f, "{}: {}", self.origin, one_line(&self.message))
+    }
+}
+
+/// Without control characters; of what is very long, the two ends.
+fn one_line(text: &str) -> String {
+    let escaped: String = text
+        .chars()
+        .map(|c| match c.is_control() {
+            true => c.escape_default().to_string(),
+            false => c.to_string(),
         })
+        .collect();
+    let ends = escaped
+        .char_indices()
+        .nth(MAX_END)
+        .zip(escaped.char_indices().nth_back(MAX_END));
+    match ends {
+        Some(((head, _), (tail, _))) if head < tail => {
+            format!("{}…{}", &escaped[..head], &escaped[tail..])
+        }
+        _ => escaped,
     }
 }
 
@@ -103,7 +123,7 @@ impl fmt::Display for Origin {
                     write!(f, ":{line}")?;
                 }
                 if !key.is_empty() {
-                    write!(f, " {}", key.escape_debug())?;
+                    write!(f, " {}", one_line(&key.escape_debug().to_string()))?;
                 }
                 Ok(())
             }

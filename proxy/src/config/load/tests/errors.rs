@@ -356,4 +356,17 @@ fn control_characters_are_shown_and_not_passed_on() {
         refused("unix:\u{1b}[2Ja\n"),
         "TARS_LISTEN: `unix:\\u{1b}[2Ja\\n` is no absolute path; write unix:/path"
     );
+    let endless = refused(&format!("unix:{}é", "\u{1d}".repeat(1000)));
+    assert!(
+        endless.starts_with("TARS_LISTEN: `unix:\\u{1d}\\u{1d}"),
+        "{endless}"
+    );
+    assert!(
+        endless.ends_with("\\u{1d}é` is no absolute path; write unix:/path"),
+        "{endless}"
+    );
+    assert!(
+        endless.contains('…') && endless.chars().count() < 650,
+        "{endless}"
+    );
 }
