@@ -561,7 +561,7 @@ fn a_long_read_is_followed_before_anything_proves_that_no_auth_is_needed() {
     ]
     .concat();
     let world = delivering(DeliverRule::Strip);
-    world.listener.upstream.set_open(false);
+    world.destination.upstream.set_open(false);
     assert_eq!(world.connect().client(&long), long);
     let mut link = world.connect();
     link.client(&long);
@@ -833,7 +833,7 @@ fn before_auth_is_proved_nothing_is_added_that_would_close_the_connection() {
         ("a 1 b 2 c 3 d 4", 0, 1.0),
     ] {
         let world = World::default();
-        world.listener.upstream.set_open(false);
+        world.destination.upstream.set_open(false);
         let mut link = world.connect();
         let xadd = format!("XADD s * {fields}");
         let argc = xadd.split(' ').count();
