@@ -1,10 +1,10 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test compatibility ci lint rules bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz fuzz-agent-api loom train-check bench-agent soak fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo test compatibility k8s-up k8s-down e2e-k8s ci lint rules bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz fuzz-agent-api loom train-check bench-agent soak fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## one trace from a producer through Redis to a consumer and on, in under a minute after the build (KEEP=1: leave it running)
 	@demo/run
@@ -17,6 +17,15 @@ compatibility: ## run every client library through the proxy, and write docs/com
 
 setup: ## install what the other targets need, once
 	@scripts/setup
+
+k8s-up: ## start a real Kubernetes node in namespaces of its own (root), and say how to use it
+	@scripts/k8s up
+
+k8s-down: ## end it; nothing of it is left
+	@scripts/k8s down
+
+e2e-k8s: ## the injector's tests on the cluster that KUBECONFIG names, or on a node of their own
+	@scripts/k8s e2e
 
 ci: ## everything that must pass, each stage timed
 	@scripts/ci
