@@ -217,7 +217,7 @@ fn before_auth_is_proved_nothing_is_added_that_would_close_the_connection() {
         ("a 1 b 2 c 3 d 4", 0, 1.0),
     ] {
         let world = World::default();
-        world.listener.upstream.set_open(false);
+        world.destination.upstream.set_open(false);
         let mut link = world.connect();
         let xadd = format!("XADD s * {fields}");
         let argc = xadd.split(' ').count();

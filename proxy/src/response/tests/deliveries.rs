@@ -258,7 +258,7 @@ fn a_long_read_is_followed_before_anything_proves_that_no_auth_is_needed() {
     ]
     .concat();
     let world = delivering(DeliverRule::Strip);
-    world.listener.upstream.set_open(false);
+    world.destination.upstream.set_open(false);
     assert_eq!(world.connect().client(&long), long);
     let mut link = world.connect();
     link.client(&long);
