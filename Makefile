@@ -1,7 +1,7 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test compatibility k8s-up k8s-down e2e-k8s ci lint rules bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz fuzz-agent-api loom train-check bench-agent soak fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo test compatibility images k8s-up k8s-down e2e-k8s ci lint rules bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz fuzz-agent-api loom train-check bench-agent soak fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ test: ## unit tests, and acceptance tests against real servers
 
 compatibility: ## run every client library through the proxy, and write docs/compatibility.md (CLIENT='redis-py': only that one)
 	@scripts/compatibility
+
+images: ## make image archives of the three programs out of files, without docker: target/images (PROFILE=debug: quick)
+	@scripts/images
 
 setup: ## install what the other targets need, once
 	@scripts/setup

@@ -29,7 +29,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use address::{Address, AddressError, Upstream};
+pub use address::{Address, AddressError, ORIGINAL, Upstream};
+pub(crate) use address::{show as show_upstream, upstream as parse_upstream};
 pub use check::check;
 pub use env::Environment;
 pub use error::{ConfigError, Origin, Problem, Warning};
@@ -76,8 +77,8 @@ pub struct Config {
 pub struct Listener {
     /// Where clients connect.
     pub listen: Address,
-    /// Where their commands go.
-    pub upstream: Upstream,
+    /// Where their commands go. None, written `original`: to wherever each client was connecting when it was redirected here.
+    pub upstream: Option<Upstream>,
     /// How the server is reached over TLS, if it is.
     pub upstream_tls: UpstreamTls,
     /// TLS from clients.
@@ -244,10 +245,10 @@ impl Default for Listener {
     fn default() -> Self {
         Self {
             listen: Address::tcp("127.0.0.1", 6380),
-            upstream: Upstream {
+            upstream: Some(Upstream {
                 address: Address::tcp("127.0.0.1", 6379),
                 tls: false,
-            },
+            }),
             upstream_tls: UpstreamTls::default(),
             tls: None,
             service_name: None,

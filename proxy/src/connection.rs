@@ -22,7 +22,7 @@ use crate::response::Replies;
 use crate::socket::Socket;
 use crate::tls;
 use crate::upstream::Connected;
-use crate::worker::{Count, Listener, Moment, Worker};
+use crate::worker::{Count, Destination, Listener, Moment, Worker};
 use pump::{End, Pump};
 
 pub(crate) use pump::READ_BYTES;
@@ -84,6 +84,7 @@ impl Connection {
     pub fn new(
         worker: Rc<Worker>,
         listener: Arc<Listener>,
+        destination: Arc<Destination>,
         client: Socket,
         server: Socket,
         connected: Connected,
@@ -106,6 +107,7 @@ impl Connection {
                     held_down: Account::of(worker.shared.held.clone()),
                     worker,
                     listener,
+                    destination,
                     inference: Default::default(),
                     authenticated: false,
                     database: 0,
@@ -247,7 +249,7 @@ impl Connection {
             .map_err(Error::swapped)?;
             cx.worker.counters.add(Count::BytesDown, pumped.bytes);
             pumped.observe(&cx.worker.shared.metrics.added_down);
-            cx.listener.upstream.heard();
+            cx.destination.upstream.heard();
             cx.worker.flush_many();
             *quiet = Quiet::default();
             if down.rests(client) {

@@ -13,6 +13,7 @@
 //! - [`infer`]: which message an XADD without a context may belong to
 //! - [`streams`]: what is known of a stream by its key
 //! - [`trace`]: contexts, spans, and where spans go
+//! - [`original`]: transparent mode: where a client was connecting to
 //! - [`metrics`], [`error`], [`socket`], [`tls`], [`upstream`], [`worker`]: what the others use
 
 pub mod app;
@@ -28,6 +29,7 @@ pub mod infer;
 pub mod inflight;
 pub mod listener;
 pub mod metrics;
+pub mod original;
 pub mod request;
 pub mod response;
 pub mod socket;

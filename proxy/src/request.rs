@@ -22,7 +22,7 @@ use crate::infer::{self, Order};
 use crate::inflight::{FIXED_BYTES, Inflight, Op, Reader};
 use crate::response::entries::Shape;
 use crate::trace::span::Outcome;
-use crate::worker::{Listener, Moment, Worker};
+use crate::worker::{Destination, Listener, Moment, Worker};
 use command::Kind;
 use consumer::{claim_op, deliver, read_op, settle_op};
 use scan::{Cursor, Foreign, Head, Span32};
@@ -41,6 +41,8 @@ pub struct Context {
     pub worker: Rc<Worker>,
     /// The listener.
     pub listener: Arc<Listener>,
+    /// The server, as it was reached through that listener.
+    pub destination: Arc<Destination>,
     /// This connection's number.
     pub connection: u64,
     /// Requests that wait for their replies.
@@ -62,7 +64,7 @@ pub struct Context {
 impl Context {
     /// Whether a longer command is not refused for want of AUTH.
     fn may_be_long(&self) -> bool {
-        self.authenticated || self.listener.upstream.is_open()
+        self.authenticated || self.destination.upstream.is_open()
     }
 }
 

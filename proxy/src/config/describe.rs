@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::rules::{Override, StreamRule};
 use super::value::{Choice as _, show_duration, show_size};
-use super::{Config, Listener, Pattern};
+use super::{Config, Listener, Pattern, show_upstream};
 
 impl Config {
     /// What `/config` and `check-config --print` show: every setting under its key of the file, and with it what the
@@ -58,7 +58,7 @@ impl Config {
                 "listen {}{} -> {}, service {service}, infer_parent {}",
                 listener.listen,
                 if listener.tls.is_some() { " (TLS)" } else { "" },
-                listener.upstream,
+                show_upstream(listener.upstream.as_ref()),
                 listener.infer_parent.name()
             );
         }
@@ -125,7 +125,7 @@ fn listener(listener: &Listener) -> Value {
     let path = |path: Option<&PathBuf>| path.map(|path| path.display().to_string());
     json!({
         "listen": listener.listen.to_string(),
-        "upstream": listener.upstream.to_string(),
+        "upstream": show_upstream(listener.upstream.as_ref()),
         "upstream_ca": path(upstream.ca.as_ref()),
         "upstream_cert": path(upstream.cert.as_ref()),
         "upstream_key": path(upstream.key.as_ref()),

@@ -19,7 +19,8 @@ pub struct Flags {
     /// Where clients connect: host:port or unix:/path [default: 127.0.0.1:6380]
     #[arg(long, global = true, value_name = "ADDR")]
     pub listen: Option<String>,
-    /// Where Redis is: redis://host:port, with TLS rediss://host:port, or unix:/path [default: redis://127.0.0.1:6379]
+    /// Where Redis is: redis://host:port, with TLS rediss://host:port, unix:/path, or, for clients that are redirected here, original
+    /// [default: redis://127.0.0.1:6379]
     #[arg(long, global = true, value_name = "URL")]
     pub upstream: Option<String>,
     /// Where metrics, traces and health are served: host:port or unix:/path [default: 127.0.0.1:9464]

@@ -16,7 +16,7 @@ impl Replies {
             return;
         }
         if buf.starts_with(b"-NOAUTH") || buf.starts_with(b"-ERR Protocol error: unauth") {
-            cx.listener.upstream.set_open(false);
+            cx.destination.upstream.set_open(false);
         } else if buf.first() != Some(&b'-')
             && !matches!(
                 cx.inflight.front(),
@@ -24,6 +24,10 @@ impl Replies {
             )
         {
             cx.authenticated = true;
+            // A message was taken, and nobody had authenticated: a server that is not watched is known by that alone.
+            if matches!(cx.inflight.front(), Some(Op::Send(_) | Op::Count(_))) {
+                cx.destination.upstream.set_open(true);
+            }
         }
     }
 

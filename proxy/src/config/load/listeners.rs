@@ -2,12 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::{Loader, address, parsed, strongest};
+use super::{Loader, address, strongest};
 use crate::config::address::LISTEN_PORT;
 use crate::config::error::{Origin, Problem};
 use crate::config::source::Table;
 use crate::config::value::{self, Parsed};
-use crate::config::{Address, Config, Listener, ListenerTls, UpstreamTls, names};
+use crate::config::{Address, Config, Listener, ListenerTls, Upstream, UpstreamTls};
+use crate::config::{names, parse_upstream, show_upstream};
+
+fn upstream(text: &str) -> Parsed<Option<Upstream>> {
+    parse_upstream(text).map_err(|error| error.to_string())
+}
 
 impl Loader {
     /// The file's listeners, or the one that flags and environment describe.
@@ -31,7 +36,7 @@ impl Loader {
                 .of_listener(table, "listen", address(LISTEN_PORT))
                 .unwrap_or(default.listen),
             upstream: self
-                .of_listener(table, "upstream", parsed)
+                .of_listener(table, "upstream", upstream)
                 .unwrap_or(default.upstream),
             upstream_tls: UpstreamTls {
                 ca: self.of_listener(table, "upstream_ca", value::path),
@@ -114,10 +119,11 @@ impl Loader {
                     message,
                 });
             }
-            if listener.listen.accepts(&listener.upstream.address) {
+            if let Some(upstream) = &listener.upstream
+                && listener.listen.accepts(&upstream.address)
+            {
                 let message = format!(
-                    "{} is this listener itself ({origin}); name the Redis behind it",
-                    listener.upstream
+                    "{upstream} is this listener itself ({origin}); name the Redis behind it"
                 );
                 self.problems.push(Problem {
                     origin: self.place(Some(table), "upstream"),
@@ -128,6 +134,33 @@ impl Loader {
             self.problems.extend(found);
             taken.push((&listener.listen, origin));
         }
+        self.original_conflicts(config);
+    }
+
+    /// What is redirected comes over TCP, and one listener takes all of it: a server is one server, whoever was redirected from it.
+    fn original_conflicts(&mut self, config: &Config) {
+        let listeners = config.listeners.iter().zip(&self.file.listeners);
+        let mut originals = listeners.filter(|(listener, _)| listener.upstream.is_none());
+        let mut found = Vec::new();
+        if let Some((listener, table)) = originals.next()
+            && matches!(listener.listen, Address::Unix(_))
+        {
+            let message = format!(
+                "{} is a Unix socket, and nothing is redirected there; write host:port",
+                listener.listen
+            );
+            found.push((Some(table), "listen", message));
+        }
+        if let Some((_, table)) = originals.next() {
+            let message = "there is a listener before it with upstream original; redirect all ports to that one".to_owned();
+            found.push((Some(table), "upstream", message));
+        }
+        let found = found.into_iter().map(|(table, key, message)| Problem {
+            origin: self.place(table, key),
+            message,
+        });
+        let found: Vec<_> = found.collect();
+        self.problems.extend(found);
     }
 
     /// Settings of TLS that cannot be in force together with the others.
@@ -148,12 +181,14 @@ impl Loader {
         needs("tls_cert", "tls_key");
         needs("tls_key", "tls_cert");
         needs("tls_client_ca", "tls_cert");
-        if listener.upstream.tls_host().is_none() {
-            let why = match &listener.upstream.address {
-                Address::Tcp { .. } => "; write rediss://, or leave this out",
-                Address::Unix(_) => ", as Unix sockets are; leave this out",
+        let upstream = listener.upstream.as_ref();
+        if upstream.and_then(Upstream::tls_host).is_none() {
+            let why = match upstream.map(|upstream| &upstream.address) {
+                Some(Address::Tcp { .. }) => "; write rediss://, or leave this out",
+                Some(Address::Unix(_)) => ", as Unix sockets are; leave this out",
+                None => " by the proxy; leave this out",
             };
-            let message = format!("{} is reached without TLS{why}", listener.upstream);
+            let message = format!("{} is reached without TLS{why}", show_upstream(upstream));
             let keys = names::LISTENER
                 .iter()
                 .filter(|key| key.starts_with("upstream_"));
@@ -163,6 +198,10 @@ impl Loader {
         if let (Some(given), Address::Unix(_)) = (given("tls_cert"), &listener.listen) {
             let message = format!("{} is a Unix socket; TLS needs host:port", listener.listen);
             found.push(given.problem(message));
+        }
+        if let (Some(given), None) = (given("tls_cert"), upstream) {
+            let message = "what is redirected here is passed on as it is (upstream = \"original\"), TLS too; leave this out";
+            found.push(given.problem(message.to_owned()));
         }
         found
     }

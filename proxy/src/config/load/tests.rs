@@ -103,7 +103,7 @@ const SETTINGS: [(&str, &str, &str, Effect); 28] = [
         listener(c).listen = Address::tcp("h", 1)
     }),
     ("upstream", "[[listener]]", "rediss://h", |c| {
-        listener(c).upstream = "rediss://h".parse().unwrap()
+        listener(c).upstream = Some("rediss://h".parse().unwrap())
     }),
     ("service_name", "[[listener]]", "shop", |c| {
         listener(c).service_name = Some("shop".into())
@@ -316,7 +316,10 @@ fn flags_go_over_the_environment_and_that_over_the_file() {
         unreachable!("one listener")
     };
     assert_eq!(listener.listen, Address::tcp("127.0.0.1", 2));
-    assert_eq!(listener.upstream.address, Address::tcp("c", 1));
+    assert_eq!(
+        listener.upstream.as_ref().map(|upstream| &upstream.address),
+        Some(&Address::tcp("c", 1))
+    );
     assert_eq!(listener.service_name.as_deref(), Some("file"));
     assert_eq!(config.limits.max_deliveries, 9);
     assert_eq!(
@@ -332,6 +335,18 @@ fn flags_go_over_the_environment_and_that_over_the_file() {
         .trace
     );
     assert!(!good(&["--no-trace"], &[("TARS_NO_TRACE", "false")], "").trace);
+}
+
+#[test]
+fn original_is_no_host() {
+    let upstream = |text: &str| {
+        let config = good(&[], &[("TARS_UPSTREAM", text)], "");
+        config.listeners[0].upstream.clone()
+    };
+    assert_eq!(upstream("original"), None);
+    let host = Some("redis://original".parse().unwrap());
+    assert_eq!(upstream("redis://original"), host);
+    assert_eq!(upstream("original:6379"), host);
 }
 
 #[test]
@@ -368,7 +383,7 @@ fn a_flag_holds_for_all_listeners_that_do_not_disagree() {
         .map(|l| {
             (
                 l.listen.to_string(),
-                l.upstream.to_string(),
+                crate::config::show_upstream(l.upstream.as_ref()),
                 l.service_name.as_deref(),
                 l.infer_parent,
             )
