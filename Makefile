@@ -1,7 +1,7 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test compatibility ci lint rules bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz fuzz-agent-api loom train-check bench-agent soak fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo test compatibility ci lint rules bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz fuzz-agent-api loom train-check bench-agent bench-agent-http soak fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ bench-linear: ## measure how cost and memory grow with replies, pipelines and co
 bench-count: ## count system calls and instructions of a request
 	@scripts/bench count
 
-bench-docs: ## take the last runs of bench-peers, bench-linear and bench-count into docs/benchmarks.md
+bench-docs: ## take the last runs of bench-peers, bench-linear and bench-count into docs/benchmarks.md, and of bench-agent-http into docs/learning.md
 	@scripts/bench document
 
 chaos: ## let servers, proxies, networks and collectors fail under load for CHAOS_SECONDS (120), and check every answer
@@ -60,9 +60,12 @@ loom: ## try every order in which threads can meet in what they share
 train-check: ## let the learner learn everything from SEEDS (3) seeds, and hold it against Stable-Baselines3's committed results; PLOTS=DIR draws the curves
 	cargo run --release --quiet --package tars-agent --example train-check -- $(or $(SEEDS),3) $(if $(PLOTS),--plots $(PLOTS))
 
-bench-agent: ## measure the learner beside Stable-Baselines3, round by round (installs PyTorch the first time)
+bench-agent: bench-agent-http ## measure the learner's service, and the learner beside Stable-Baselines3 (installs PyTorch the first time)
 	cargo build --release --quiet --package tars-agent --example bench
 	agent-runtime/scripts/python agent-runtime/scripts/bench.py $(or $(CARGO_TARGET_DIR),target)/release/examples/bench
+
+bench-agent-http: ## measure acting over HTTP beside a bare axum, round by round, in under 5 minutes
+	@scripts/bench act
 
 soak: ## let the learner's service live through HOURS (48) at 96 times the pace, and see whether its memory grows: soak/soak.svg
 	cargo build --release --quiet --package tars-agent
