@@ -1,13 +1,16 @@
 # What people call, and CI too: `make ci` runs these same targets, stage by stage, and times them.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test compatibility ci lint rules bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz fuzz-agent-api loom train-check bench-agent bench-agent-http soak fmt check-fmt clippy doc deny bench-build
+.PHONY: help setup demo demo-agent test compatibility ci lint rules bench bench-peers bench-peers-full bench-linear bench-count bench-docs chaos fuzz fuzz-agent-api loom train-check bench-agent bench-agent-http soak fmt check-fmt clippy doc deny bench-build
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## one trace from a producer through Redis to a consumer and on, in under a minute after the build (KEEP=1: leave it running)
 	@demo/run
+
+demo-agent: ## an agent learns to balance a pole over Redis Streams, within three minutes after the build: its curve, its memory, its trace (KEEP=1, GOAL=475)
+	@demo/agent/run
 
 test: ## unit tests, and acceptance tests against real servers
 	@scripts/test
