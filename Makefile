@@ -64,7 +64,7 @@ bench-agent: ## measure the learner beside Stable-Baselines3, round by round (in
 	cargo build --release --quiet --package tars-agent --example bench
 	agent-runtime/scripts/python agent-runtime/scripts/bench.py $(or $(CARGO_TARGET_DIR),target)/release/examples/bench
 
-soak: ## let the learner's service live through HOURS (48) at 96 times the pace, and see whether its memory grows: soak/soak.svg
+soak: ## let the learner's service live through HOURS (48, half an hour; 3.2 are two minutes) at 96 times the pace, and see whether its memory grows: soak/soak.svg
 	cargo build --release --quiet --package tars-agent
 	$(or $(CARGO_TARGET_DIR),target)/release/tars-agent soak --hours $(or $(HOURS),48) --out soak
 
