@@ -83,7 +83,7 @@ bench-agent: bench-agent-http ## measure the learner's service, and the learner 
 bench-agent-http: ## measure acting over HTTP beside a bare axum, round by round, in under 5 minutes
 	@scripts/bench act
 
-soak: ## let the learner's service live through HOURS (48) at 96 times the pace, and see whether its memory grows: soak/soak.svg
+soak: ## let the learner's service live through HOURS (48, half an hour; 3.2 are two minutes) at 96 times the pace, and see whether its memory grows: soak/soak.svg
 	cargo build --release --quiet --package tars-agent
 	$(or $(CARGO_TARGET_DIR),target)/release/tars-agent soak --hours $(or $(HOURS),48) --out soak
 
