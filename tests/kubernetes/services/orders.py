@@ -1,7 +1,7 @@
 """Puts orders into a stream. It knows nothing of traces.
 
 COUNT orders, or without a count until SIGTERM, one every PACE seconds. Told to end, it goes on for LINGER seconds, says
-goodbye in a stream, and how many orders it has put in.
+goodbye in a stream, and how many orders it has put in. CLUSTER: that URL is one of a Redis Cluster's.
 """
 
 import os
@@ -17,7 +17,10 @@ signal.signal(signal.SIGTERM, lambda *_: ending.append(True))
 me = socket.gethostname()
 count = int(os.environ.get("COUNT", "0"))
 pace = float(os.environ.get("PACE", "0"))
-client = redis.Redis.from_url(os.environ["REDIS_URL"], retry=None)
+url = os.environ["REDIS_URL"]
+# Alone, it tries nothing again: a fault is one.
+never = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+client = redis.RedisCluster.from_url(url) if os.environ.get("CLUSTER") else redis.Redis.from_url(url, retry=never)
 
 sent = faults = 0
 while not ending and (count == 0 or sent < count):

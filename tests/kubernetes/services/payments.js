@@ -1,12 +1,13 @@
 // Takes orders from a stream, one by one, and puts payments into another. It knows nothing of traces.
 //
-// Told to end, it finishes the order at hand, waits for LINGER seconds, and says goodbye in a stream.
+// Told to end, it finishes the order at hand, waits for LINGER seconds, and says goodbye in a stream. CLUSTER: the URL is one of a Redis Cluster's.
 
 const { hostname } = require('node:os');
-const { Redis } = require('ioredis');
+const { Cluster, Redis } = require('ioredis');
 
 const me = hostname();
-const redis = new Redis(process.env.REDIS_URL, { maxRetriesPerRequest: 0 });
+const { REDIS_URL, CLUSTER } = process.env;
+const redis = CLUSTER ? new Cluster([REDIS_URL]) : new Redis(REDIS_URL, { maxRetriesPerRequest: 0 });
 let ending = false;
 process.on('SIGTERM', () => { ending = true; });
 redis.on('error', (error) => console.log(error.message));

@@ -162,7 +162,7 @@ impl Namespace {
     /// What a command of Redis is answered, as redis-cli prints it.
     #[track_caller]
     pub(crate) fn redis(&self, command: &str) -> String {
-        let mut args = vec!["exec", "deployment/redis", "--", "redis-cli", "--raw"];
+        let mut args = vec!["exec", "service/redis", "--", "redis-cli", "-c", "--raw"];
         args.extend(command.split(' '));
         self.kubectl(&args).out.trim_end().to_owned()
     }

@@ -32,6 +32,35 @@ spec:
   ports: [{port: 6379}]
 ";
 
+/// Three servers that are to be a Redis Cluster, in a namespace where users are nobody's concern.
+pub(crate) const CLUSTER: &str = "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: redis}
+spec:
+  replicas: 3
+  serviceName: redis
+  podManagementPolicy: Parallel
+  selector: {matchLabels: {app: redis}}
+  template:
+    metadata: {labels: {app: redis}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+        - name: redis
+          image: tars-e2e-redis:1
+          args: [--save, '', --protected-mode, 'no', --dir, /tmp, --cluster-enabled, 'yes', --cluster-announce-ip, $(POD_IP)]
+          env: [{name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]
+          readinessProbe: {tcpSocket: {port: 6379}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: redis}
+spec:
+  selector: {app: redis}
+  ports: [{port: 6379}]
+";
+
 /// A workload of one container, `name: app`, whose image is `tars-e2e-NAME`.
 #[derive(Clone, Debug)]
 pub(crate) struct Workload {

@@ -1,6 +1,6 @@
 // Command receipts takes payments from a stream, one by one, and puts receipts into another. It knows nothing of traces.
 //
-// Told to end, it finishes the payment at hand, waits for LINGER seconds, and says goodbye in a stream.
+// Told to end, it finishes the payment at hand, waits for LINGER seconds, and says goodbye in a stream. CLUSTER: the URL is one of a Redis Cluster's.
 package main
 
 import (
@@ -27,7 +27,10 @@ func main() {
 		os.Exit(1)
 	}
 	options.MaxRetries = -1
-	client := redis.NewClient(options)
+	var client redis.UniversalClient = redis.NewClient(options)
+	if os.Getenv("CLUSTER") != "" {
+		client = redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{options.Addr}})
+	}
 	ctx := context.Background()
 
 	// Whatever fails is counted, and tried again as far as it is not known to be done.
