@@ -54,11 +54,13 @@ pub enum Component {
     Minibatch,
     /// Means and variances of observations and rewards.
     Normalisers,
+    /// What the latest updates said of themselves.
+    History,
 }
 
 impl Component {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Parameters,
         Self::Gradient,
         Self::Optimizer,
@@ -69,6 +71,7 @@ impl Component {
         Self::Rollout,
         Self::Minibatch,
         Self::Normalisers,
+        Self::History,
     ];
 
     /// Its name, as a metric's label.
@@ -85,6 +88,7 @@ impl Component {
             Self::Rollout => "rollout",
             Self::Minibatch => "minibatch",
             Self::Normalisers => "normalisers",
+            Self::History => "history",
         }
     }
 

@@ -76,14 +76,19 @@ pub struct Verdict {
     pub updates: u64,
     /// The most that was resident, in bytes.
     pub most_resident: u64,
-    /// Growth of resident memory after the first 15 %, in bytes an hour, and its 95 % bounds.
-    pub growth: Slope,
+    /// Growth of resident memory after the first 15 %, in bytes an hour, and its 95 % bounds; absent if it was too short to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Slope>,
     /// Checkpoints that were kept at most.
     pub most_checkpoints: usize,
     /// Transitions that waited at most.
     pub most_waiting: u64,
+    /// How many may.
+    pub waiting_bound: u64,
     /// Bytes of the journal at most.
     pub most_journal: u64,
+    /// How many it may have.
+    pub journal_bound: u64,
     /// What did not hold; empty: everything did.
     pub failures: Vec<String>,
     /// Every look.
@@ -290,7 +295,9 @@ struct Seen {
     updates: u64,
     checkpoints: usize,
     waiting: u64,
+    waiting_bound: u64,
     journal: u64,
+    journal_bound: u64,
     unbalanced: Option<String>,
 }
 
@@ -310,7 +317,9 @@ impl Seen {
         }
         self.updates = number(&report["updates"]);
         self.waiting = self.waiting.max(ledger("pending"));
+        self.waiting_bound = number(&report["room"]["transitions"]);
         self.journal = self.journal.max(number(&report["journal_bytes"]));
+        self.journal_bound = number(&report["journal_bytes_most"]);
         let (_, checkpoints) = client.ask("GET", "/v1/agents/soak/checkpoints", None)?;
         let list = &checkpoints["checkpoints"];
         self.checkpoints = self.checkpoints.max(list.as_array().map_or(0, Vec::len));
@@ -340,7 +349,9 @@ impl Seen {
             growth: Slope::of(&points),
             most_checkpoints: self.checkpoints,
             most_waiting: self.waiting,
+            waiting_bound: self.waiting_bound,
             most_journal: self.journal,
+            journal_bound: self.journal_bound,
             failures: Vec::new(),
             samples: self.samples,
         };
@@ -357,12 +368,30 @@ impl Seen {
             ),
         );
         must(
-            verdict.growth.high < MOST_GROWTH,
-            format!(
-                "memory may grow by {:.0} bytes an hour: it must be less than {MOST_GROWTH:.0}",
-                verdict.growth.high
-            ),
+            verdict
+                .growth
+                .is_some_and(|growth| growth.high < MOST_GROWTH),
+            match verdict.growth {
+                Some(Slope { high, .. }) => format!(
+                    "memory may grow by {high:.0} bytes an hour: it must be less than {MOST_GROWTH:.0}"
+                ),
+                None => "it was too short to tell whether memory grows".to_owned(),
+            },
         );
+        for (what, most, bound) in [
+            (
+                "transitions waited",
+                verdict.most_waiting,
+                verdict.waiting_bound,
+            ),
+            (
+                "bytes were in the journal",
+                verdict.most_journal,
+                verdict.journal_bound,
+            ),
+        ] {
+            must(most <= bound, format!("{most} {what}, of {bound} at most"));
+        }
         must(verdict.updates > 0, "nothing was learnt".to_owned());
         // The latest five, the best, and version 0 while it is still the best.
         must(
@@ -411,16 +440,17 @@ fn write(plan: &Plan, verdict: &Verdict) -> io::Result<()> {
             })
             .collect(),
     };
+    let growth = verdict.growth.map_or(String::new(), |growth| {
+        format!(
+            "; growth {:.0} to {:.0} bytes an hour (95 %)",
+            growth.low, growth.high
+        )
+    });
     let chart = Chart {
         title: "Memory of tars-agent serve, MB".to_owned(),
         subtitle: format!(
-            "{:.1} simulated hours at {:.0}x, {} transitions, {} updates; growth {:.0} to {:.0} bytes an hour (95 %)",
-            verdict.hours,
-            verdict.speed,
-            verdict.transitions,
-            verdict.updates,
-            verdict.growth.low,
-            verdict.growth.high
+            "{:.1} simulated hours at {:.0}x, {} transitions, {} updates{growth}",
+            verdict.hours, verdict.speed, verdict.transitions, verdict.updates
         ),
         across: "simulated minutes",
         series: vec![

@@ -1,7 +1,7 @@
-//! The command line: `tars-proxy [run]`, `check-config`, `explain`, and the flags that all of them take.
+//! The command line: `tars-proxy [run]`, `check-config`, `explain`, `intercept`, and the flags that all of them take.
 
 use crate::config::Flags;
-use crate::explain;
+use crate::{explain, intercept};
 
 /// The whole command line.
 #[derive(Clone, Debug, clap::Parser)]
@@ -35,6 +35,8 @@ pub enum Command {
     },
     /// Dry run: what would be added to messages, and how many bytes
     Explain(explain::Args),
+    /// Redirect connections to ports of Redis here (nf_tables; needs NET_ADMIN), for --upstream original
+    Intercept(intercept::Args),
 }
 
 #[cfg(test)]

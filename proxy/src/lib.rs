@@ -13,6 +13,7 @@
 //! - [`infer`]: which message an XADD without a context may belong to
 //! - [`streams`]: what is known of a stream by its key
 //! - [`trace`]: contexts, spans, and where spans go
+//! - [`intercept`]: transparent mode: which connections come here
 //! - [`original`]: transparent mode: where a client was connecting to
 //! - [`metrics`], [`error`], [`socket`], [`tls`], [`upstream`], [`worker`]: what the others use
 
@@ -27,6 +28,7 @@ pub mod error;
 pub mod explain;
 pub mod infer;
 pub mod inflight;
+pub mod intercept;
 pub mod listener;
 pub mod metrics;
 pub mod original;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tars_proxy::cli::{Cli, Command};
 use tars_proxy::config::{self, Config, ConfigError, Environment, Flags, LogFormat};
-use tars_proxy::{app, explain};
+use tars_proxy::{app, explain, intercept};
 use tars_sidecar::logging::{self, Format};
 
 #[global_allocator]
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     let done = match cli.command.unwrap_or(Command::Run) {
         Command::Run => serve(&flags, &env),
         Command::CheckConfig { print } => config::check(&flags, &env, print, &mut out, &mut err),
+        Command::Intercept(args) => intercept::run(&args, &mut out, &mut err),
         Command::Explain(args) => explain::run(&args, &flags, &env, &mut out, &mut err),
     };
     match done {

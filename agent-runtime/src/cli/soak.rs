@@ -9,12 +9,12 @@ use super::{Outcome, SoakArgs};
 use crate::soak::{self, Plan, Sample};
 
 pub(super) fn run(args: &SoakArgs, out: &mut impl Write) -> Outcome {
-    let stop = stop_on_signals()?;
     let plan = Plan {
-        hours: args.hours,
-        speed: args.speed,
+        hours: above_zero("hours", args.hours)?,
+        speed: above_zero("speed", args.speed)?,
         out: args.out.clone(),
     };
+    let stop = stop_on_signals()?;
     let terminal = std::io::stderr().is_terminal();
     let mut said = 0.0;
     let progress = |sample: &Sample, hours: f64| {
@@ -39,4 +39,13 @@ pub(super) fn run(args: &SoakArgs, out: &mut impl Write) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     Err(verdict.failures.join("; ").into())
+}
+
+fn above_zero(flag: &str, number: f64) -> Result<f64, String> {
+    if number.is_finite() && number > 0.0 {
+        return Ok(number);
+    }
+    Err(format!(
+        "--{flag}: expected a number above zero, found {number}"
+    ))
 }

@@ -295,7 +295,7 @@ impl Agent {
             directory: directory.to_owned(),
             inbox: Mutex::new(Some(inbox)),
             threads: Mutex::default(),
-            history: Arc::default(),
+            history: Arc::new(Mutex::new(History::new(&budget)?)),
             state: Arc::new(Mutex::new(State {
                 checkpoint: store.checkpoints().into_iter().next(),
                 ..State::default()
@@ -368,7 +368,7 @@ impl Agent {
     ) -> Result<JoinHandle<()>, CannotStart> {
         let thread = thread::Builder::new().name(format!("{what} {}", self.spec.name));
         let run = || {
-            memory::count_this_stack();
+            memory::count_this_stack(STACK);
             run();
         };
         thread

@@ -104,14 +104,13 @@ pub enum Error {
 pub fn run(config: Config) -> Result<(), Error> {
     // Before there are other threads: it changes the environment.
     let inherited = Inherited::from_env().map_err(Error::Inherited)?;
-    count_this_stack();
     let log_level = logging::init(&config.log_level, config.log_format)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(config.workers())
         .max_blocking_threads(BLOCKING)
         .thread_stack_size(STACK)
         .thread_name("http")
-        .on_thread_start(count_this_stack)
+        .on_thread_start(|| count_this_stack(STACK))
         .enable_all()
         .build()?;
     runtime.block_on(control(config, inherited, log_level))

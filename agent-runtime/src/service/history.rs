@@ -1,9 +1,8 @@
 //! What the latest updates said of themselves: bounded, and allocated at once.
 
-use std::collections::VecDeque;
-
 use serde::Serialize;
 
+use crate::memory::{Buffer, Component, MemoryBudget, OverBudget};
 use crate::ppo::Statistics;
 
 /// So many of the latest updates are remembered.
@@ -37,31 +36,34 @@ pub struct Point {
 
 /// See the module.
 #[derive(Debug)]
-pub struct History(VecDeque<Point>);
-
-impl Default for History {
-    fn default() -> Self {
-        Self(VecDeque::with_capacity(MOST_POINTS))
-    }
+pub struct History {
+    points: Buffer<Option<Point>>,
+    /// Where the next one goes.
+    next: usize,
 }
 
 impl History {
+    /// One that remembers nothing yet.
+    ///
+    /// # Errors
+    /// If it does not fit into the budget.
+    pub fn new(budget: &MemoryBudget) -> Result<Self, OverBudget> {
+        Ok(Self {
+            points: budget.buffer(Component::History, MOST_POINTS, None)?,
+            next: 0,
+        })
+    }
+
     /// Remembers an update, and forgets the oldest.
     pub fn push(&mut self, point: Point) {
-        if self.0.len() == MOST_POINTS {
-            self.0.pop_front();
-        }
-        self.0.push_back(point);
+        self.points[self.next] = Some(point);
+        self.next = (self.next + 1) % MOST_POINTS;
     }
 
     /// The updates after version `after`, the oldest first.
     pub fn since(&self, after: u64) -> impl Iterator<Item = &Point> {
-        self.0.iter().filter(move |point| point.updates > after)
-    }
-
-    /// The latest.
-    #[must_use]
-    pub fn latest(&self) -> Option<&Point> {
-        self.0.back()
+        let (newer, older) = self.points.split_at(self.next);
+        let all = older.iter().chain(newer).flatten();
+        all.filter(move |point| point.updates > after)
     }
 }

@@ -1,25 +1,27 @@
 //! Where every byte of the process is, and what is done before there are too many.
 //!
 //! What agents reserve is known by component. Beside it stands what the allocator has given to everything else (`heap`), what it keeps
-//! (`allocator`), the stacks of threads (`stacks`), and the pages of the program and its libraries that are its own (`program`). None of them is found by
-//! subtracting the others from what the kernel says, so that the sum can be held against it: `RssAnon` in `/proc/self/status`.
+//! (`allocator`), the stacks of threads (`stacks`), and the pages of the program and its libraries that are its own (`program`). Each is measured by
+//! itself, and none is found by subtracting the others from what the kernel says, so that the sum can be held against it: `RssAnon` in `/proc/self/status`.
 //!
 //! [`Guard`] watches what the kernel counts against the cgroup's limit. Before that is reached, nothing more is taken in.
 
+mod allocator;
 mod collector;
 mod smaps;
+mod stacks;
 
 use std::fs;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tikv_jemalloc_ctl::{epoch, stats};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::agents::Agents;
 use crate::memory::cgroup::Cgroup;
 
 pub use collector::Collected;
+pub use stacks::count_this_stack;
 
 /// Nothing more is taken in when so much of the cgroup's limit is used, in percent ...
 const CLOSE: u64 = 90;
@@ -27,22 +29,6 @@ const CLOSE: u64 = 90;
 const OPEN: u64 = 85;
 /// How often the guard looks: what arrives in between fits into what is kept back of the limit.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// An address on the stack of each thread that wants to be counted.
-static STACKS: Mutex<Vec<usize>> = Mutex::new(Vec::new());
-/// Threads that are counted at most.
-const MOST_STACKS: usize = 1_024;
-
-/// Counts the stack of this thread. Called first in every thread of the process.
-pub fn count_this_stack() {
-    let here = 0u8;
-    let mut stacks = STACKS.lock().unwrap_or_else(PoisonError::into_inner);
-    // Stacks are used again by threads that come later: an address that is there is that stack.
-    let page = (&raw const here) as usize >> 12;
-    if !stacks.contains(&page) && stacks.len() < MOST_STACKS {
-        stacks.push(page);
-    }
-}
 
 /// Bytes of the process that belong to no agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,17 +49,14 @@ impl Account {
     /// The account of this process, in which agents have reserved so many bytes.
     #[must_use]
     pub fn take(reserved: usize) -> Self {
-        // Numbers of jemalloc are of the moment when its epoch was advanced.
-        let _ = epoch::advance();
-        let of = |figure: tikv_jemalloc_ctl::Result<usize>| figure.unwrap_or(0) as u64;
-        let (allocated, resident) = (of(stats::allocated::read()), of(stats::resident::read()));
+        let held = allocator::held();
         let smaps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-        let stacks = STACKS.lock().unwrap_or_else(PoisonError::into_inner);
-        let mapped = smaps::sums(&smaps, &stacks);
+        let mapped = smaps::sums(&smaps);
+        let threads = stacks::resident(&stacks::counted(), &mapped.unnamed, mapped.page);
         Self {
-            heap: allocated.saturating_sub(reserved as u64),
-            allocator: resident.saturating_sub(allocated),
-            stacks: mapped.stacks,
+            heap: held.allocated.saturating_sub(reserved) as u64,
+            allocator: held.overhead as u64,
+            stacks: mapped.stack + threads,
             program: mapped.program,
             rss_anon: rss_anon(),
         }

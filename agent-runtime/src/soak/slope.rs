@@ -19,16 +19,12 @@ pub struct Slope {
 }
 
 impl Slope {
-    /// Through these points, of which there must be some for each block; else anything is possible.
+    /// Through these points, of which there must be some for each block: else nothing is known.
     #[must_use]
-    pub fn of(points: &[(f64, f64)]) -> Self {
+    pub fn of(points: &[(f64, f64)]) -> Option<Self> {
         let per_block = points.len() / BLOCKS;
         if per_block == 0 {
-            return Self {
-                middle: 0.0,
-                low: f64::NEG_INFINITY,
-                high: f64::INFINITY,
-            };
+            return None;
         }
         let mean = |block: &[(f64, f64)]| {
             let sum = block
@@ -51,11 +47,13 @@ impl Slope {
         let error = |point: &(f64, f64)| (point.1 - y - middle * (point.0 - x)).powi(2);
         let variance = blocks.iter().map(error).sum::<f64>() / (BLOCKS - 2) as f64;
         let half = T * (variance / xx).sqrt();
-        Self {
+        let slope = Self {
             middle,
             low: middle - half,
             high: middle + half,
-        }
+        };
+        // Points at one place have no slope.
+        half.is_finite().then_some(slope)
     }
 }
 
@@ -72,7 +70,7 @@ mod tests {
             let points: Vec<_> = (0..480)
                 .map(|at| (f64::from(at), 3.0 * f64::from(at) + 500.0 * rng.normal()))
                 .collect();
-            let slope = Slope::of(&points);
+            let slope = Slope::of(&points).expect("enough points");
             found += u32::from(slope.low < 3.0 && 3.0 < slope.high);
         }
         assert!((180..=199).contains(&found), "{found} of 200");
@@ -80,6 +78,13 @@ mod tests {
 
     #[test]
     fn of_too_little_nothing_is_known() {
-        assert!(Slope::of(&[(0.0, 1.0); 23]).high.is_infinite());
+        let line = |points: u32| {
+            (0..points)
+                .map(|at| (f64::from(at), 1.0))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(Slope::of(&line(23)), None);
+        assert!(Slope::of(&line(24)).is_some());
+        assert_eq!(Slope::of(&[(0.0, 1.0); 48]), None);
     }
 }

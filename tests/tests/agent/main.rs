@@ -6,6 +6,7 @@ mod document;
 mod handbook;
 mod life;
 mod limits;
+mod memory;
 mod security;
 mod spaces;
 mod traces;

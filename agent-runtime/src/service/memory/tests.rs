@@ -9,7 +9,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn a_stack_that_is_used_is_counted() {
     let before = Account::take(0).stacks;
     let deep = std::thread::Builder::new().stack_size(4 << 20).spawn(|| {
-        count_this_stack();
+        count_this_stack(4 << 20);
         let used = [1u8; 2 << 20];
         std::hint::black_box(&used);
         Account::take(0).stacks
