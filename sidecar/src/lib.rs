@@ -8,6 +8,7 @@
 //! - [`admin`]: the HTTP server for probes, metrics, drain and log level
 //! - [`process`]: process and allocator gauges
 //! - [`logging`]: the log, its level changeable at run time
+//! - [`program`]: a command line in, an exit code out
 //! - [`otlp`]: export of spans, set up from the `OTEL_*` environment
 
 pub mod address;
@@ -17,6 +18,7 @@ pub mod listen;
 pub mod logging;
 pub mod otlp;
 pub mod process;
+pub mod program;
 pub mod readiness;
 pub mod signals;
 mod sync;
