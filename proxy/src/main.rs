@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tars_proxy::cli::{Cli, Command};
 use tars_proxy::config::{self, Config, ConfigError, Environment, Flags, LogFormat};
-use tars_proxy::{app, explain, intercept};
+use tars_proxy::{app, explain, intercept, probe};
 use tars_sidecar::logging::{self, Format};
 
 #[global_allocator]
@@ -32,6 +32,10 @@ fn main() -> ExitCode {
         Command::Run => serve(&flags, &env),
         Command::CheckConfig { print } => config::check(&flags, &env, print, &mut out, &mut err),
         Command::Intercept(args) => intercept::run(&args, &mut out, &mut err),
+        Command::CheckLive(args) => probe::check_live(&args, &flags, &env, &mut out, &mut err),
+        Command::AwaitClients(args) => {
+            probe::await_clients(&args, &flags, &env, &mut out, &mut err)
+        }
         Command::Explain(args) => explain::run(&args, &flags, &env, &mut out, &mut err),
     };
     match done {

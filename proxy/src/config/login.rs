@@ -85,7 +85,12 @@ pub(super) fn read(text: &str) -> Parsed<(Upstream, Login)> {
             .parse()
             .map_err(|_| "behind the `/` there is no number of a database".to_owned())?;
     }
-    Ok((at(place, tls)?, login))
+    // Clients take a URL without host for one of their own machine's.
+    let host = match place.starts_with(':') || place.is_empty() {
+        true => "127.0.0.1",
+        false => "",
+    };
+    Ok((at(&format!("{host}{place}"), tls)?, login))
 }
 
 /// `host:port`, or a Unix socket.
@@ -102,16 +107,12 @@ fn without_scheme(text: &str) -> Parsed<(Upstream, Login)> {
     Ok((upstream, Login::default()))
 }
 
-/// The host and port of one server. Clients take a URL without host for one of their own machine's.
+/// The host and port of one server.
 fn at(place: &str, tls: bool) -> Parsed<Upstream> {
     if place.contains(',') {
         return refuse("it names several servers, and there can be only one");
     }
-    let place = match place.starts_with(':') || place.is_empty() {
-        true => format!("127.0.0.1{place}"),
-        false => place.to_owned(),
-    };
-    server(&place, tls).map_err(|_| "its host and port are none".to_owned())
+    server(place, tls).map_err(|_| "its host and port are none".to_owned())
 }
 
 /// Undoes `%20` and the like.

@@ -103,7 +103,12 @@ fn a_dry_run_shows_the_proxy_and_leaves_nothing() {
         let answer = namespace.kubectl_with(&args, &pod.manifest());
         let shown: Value = serde_json::from_str(&answer.out).unwrap();
         assert_eq!(has_proxy(&shown), injected, "{shown:#}");
-        assert_eq!(answer.err.contains("tars.dev/mode"), !injected, "{}", answer.err);
+        assert_eq!(
+            answer.err.contains("tars.dev/mode"),
+            !injected,
+            "{}",
+            answer.err
+        );
     }
     let left = namespace
         .kubectl(&["get", "pods,events", "--output=name"])
