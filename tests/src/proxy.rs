@@ -3,7 +3,9 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::fs::Permissions;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -34,9 +36,17 @@ pub struct Builder {
     env: Vec<(String, String)>,
     inherited: Vec<OwnedFd>,
     descriptors: Option<u32>,
+    user: Option<u32>,
 }
 
 impl Builder {
+    /// It runs as this user, and may do nothing more than anybody. For tests that run as root.
+    #[must_use]
+    pub fn user(mut self, uid: u32) -> Self {
+        self.user = Some(uid);
+        self
+    }
+
     /// It can open as many descriptors and no more (`ulimit -n`).
     #[must_use]
     pub fn descriptors(mut self, limit: u32) -> Self {
@@ -190,9 +200,17 @@ impl Builder {
         }
         args.extend(self.args);
         let admin = Address::Tcp(admin);
-        let process = run_with(&args, &self.env, self.inherited, self.descriptors);
+        let user = self.user.map(|uid| User::of(uid, dir.path()));
+        let process = run_with(
+            &args,
+            &self.env,
+            self.inherited,
+            self.descriptors,
+            user.as_ref(),
+        );
         Proxy {
             process,
+            user,
             address,
             admin,
             args,
@@ -211,8 +229,25 @@ pub struct Proxy {
     admin: Address,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    user: Option<User>,
     dir: TempDir,
     _ports: [Port; 2],
+}
+
+/// Somebody else, who has a copy of the program where it can be read: the folder that it was built in need not be everybody's.
+#[derive(Debug)]
+struct User {
+    uid: u32,
+    program: PathBuf,
+}
+
+impl User {
+    fn of(uid: u32, folder: &Path) -> Self {
+        let program = folder.join("tars-proxy");
+        std::fs::copy(binary(), &program).unwrap();
+        std::fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+        Self { uid, program }
+    }
 }
 
 impl Proxy {
@@ -235,6 +270,7 @@ impl Proxy {
             env: Vec::new(),
             inherited: Vec::new(),
             descriptors: None,
+            user: None,
         }
     }
 
@@ -387,7 +423,7 @@ impl Proxy {
     #[track_caller]
     pub fn start_again(&mut self) {
         assert!(self.process.exited().is_some(), "this proxy still runs");
-        self.process = run(&self.args, &self.env);
+        self.process = run_with(&self.args, &self.env, Vec::new(), None, self.user.as_ref());
         self.wait_ready();
     }
 
@@ -473,7 +509,7 @@ pub fn run_to_end_with(
 
 #[track_caller]
 fn run(args: &[String], environment: &[(String, String)]) -> Process {
-    run_with(args, environment, Vec::new(), None)
+    run_with(args, environment, Vec::new(), None, None)
 }
 
 /// A shell moves the descriptors to where they are looked for, and becomes the program under the process id it had. What the program
@@ -492,6 +528,7 @@ fn run_with(
     environment: &[(String, String)],
     inherited: Vec<OwnedFd>,
     descriptors: Option<u32>,
+    user: Option<&User>,
 ) -> Process {
     // Each shell becomes what follows it.
     let mut line: Vec<OsString> = Vec::new();
@@ -501,7 +538,25 @@ fn run_with(
     if let Some(index) = inherited.len().checked_sub(1) {
         line.extend(["/bin/sh", "-c", ACTIVATE[index], "sh"].map(OsString::from));
     }
-    line.push(binary().into());
+    match user {
+        Some(User { uid, program }) => {
+            let uid = uid.to_string();
+            // A program that becomes another user's is not killed with its parent any more, unless it asks again.
+            let become_user = [
+                "setpriv",
+                "--reuid",
+                &uid,
+                "--regid",
+                &uid,
+                "--clear-groups",
+            ];
+            let and_nothing_more = ["--bounding-set=-all", "--pdeathsig", "KILL", "--"];
+            line.extend(become_user.map(OsString::from));
+            line.extend(and_nothing_more.map(OsString::from));
+            line.push(program.into());
+        }
+        None => line.push(binary().into()),
+    }
     Process::start(Path::new(&line[0]), |command| {
         command.args(&line[1..]);
         let mut sockets = inherited.into_iter();
