@@ -6,6 +6,7 @@
 //! - [`address`]: `host:port` or `unix:/path`
 //! - [`listen`]: sockets bound before they are served
 //! - [`admin`]: the HTTP server for probes, metrics, drain and log level
+//! - [`percent`]: percent-encoding, undone
 //! - [`process`]: process and allocator gauges
 //! - [`logging`]: the log, its level changeable at run time
 //! - [`program`]: a command line in, an exit code out
@@ -17,6 +18,7 @@ pub mod drain;
 pub mod listen;
 pub mod logging;
 pub mod otlp;
+pub mod percent;
 pub mod process;
 pub mod program;
 pub mod readiness;

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use tars_sidecar::percent;
+
 use super::address::{Upstream, server};
 use super::value::Parsed;
 
@@ -115,25 +117,10 @@ fn at(place: &str, tls: bool) -> Parsed<Upstream> {
     server(place, tls).map_err(|_| "its host and port are none".to_owned())
 }
 
-/// Undoes `%20` and the like.
 fn decoded(text: &str) -> Parsed<Vec<u8>> {
-    const BAD: &str = "its user or password has a `%` that two hexadecimal digits do not follow; write %25 for `%`";
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.bytes());
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || {
-            let digit = char::from(rest.next()?).to_digit(16)?;
-            u8::try_from(digit).ok()
-        };
-        match (digit(), digit()) {
-            (Some(high), Some(low)) => bytes.push(high << 4 | low),
-            _ => return refuse(BAD),
-        }
-    }
-    Ok(bytes)
+    percent::decoded(text).ok_or_else(|| {
+        "its user or password has a `%` that two hexadecimal digits do not follow; write %25 for `%`".to_owned()
+    })
 }
 
 /// As [`read`]: what fuzz targets drive.
