@@ -16,17 +16,23 @@ use serde_json::{Value, json};
 use tars_tests::otlp::{Collector, Mode, Span};
 use tokio::net::TcpListener;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
+fn main() {
     let at = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     let collector = Arc::new(Collector::at(at(4317), at(4318), Mode::Accepting));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(serve(at(8080), collector));
+}
+
+async fn serve(at: SocketAddr, collector: Arc<Collector>) {
     let router = Router::new()
         .route("/spans", get(spans))
         .route("/count", get(count))
         .with_state(collector);
-    axum::serve(TcpListener::bind(at(8080)).await.unwrap(), router)
-        .await
-        .unwrap();
+    let listener = TcpListener::bind(at).await.unwrap();
+    axum::serve(listener, router).await.unwrap();
 }
 
 type Asked = Query<BTreeMap<String, String>>;

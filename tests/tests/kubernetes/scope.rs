@@ -103,7 +103,12 @@ fn a_dry_run_shows_the_proxy_and_leaves_nothing() {
         let answer = namespace.kubectl_with(&args, &pod.manifest());
         let shown: Value = serde_json::from_str(&answer.out).unwrap();
         assert_eq!(has_proxy(&shown), injected, "{shown:#}");
-        assert_eq!(answer.err.contains("sideways"), !injected, "{}", answer.err);
+        assert_eq!(
+            answer.err.contains("tars.dev/mode"),
+            !injected,
+            "{}",
+            answer.err
+        );
     }
     let left = namespace
         .kubectl(&["get", "pods,events", "--output=name"])
@@ -119,14 +124,14 @@ fn a_bad_annotation_leaves_the_pod_alone_with_a_warning_and_an_event() {
     let pod = Workload::new("Pod", "orders").annotation("mode", "sideways");
     let answer = namespace.apply(&pod.manifest());
     assert!(
-        answer.err.contains("Warning:") && answer.err.contains("sideways"),
+        answer.err.contains("Warning:") && answer.err.contains("tars.dev/mode"),
         "{}",
         answer.err
     );
     assert_untouched(&namespace.get("pod/orders"));
     let events = crate::cluster::eventually("an event", crate::cluster::PATIENCE, || {
         let events = namespace.kubectl(&["get", "events"]).out;
-        events.contains("sideways").then_some(events)
+        events.contains("tars.dev/mode").then_some(events)
     });
     assert!(events.contains("Warning"), "{events}");
 }
