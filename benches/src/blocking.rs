@@ -7,7 +7,7 @@ use tars_tests::resp::Client;
 use tars_tests::wait::PATIENCE;
 
 use crate::contender::Running;
-use crate::load::{self, Load, Pace};
+use crate::load::{self, Load, Pace, Speech};
 use crate::measured::Blocking;
 use crate::workload::Workload;
 
@@ -23,9 +23,11 @@ const RATE: f64 = 1_000.0;
 /// If the read does not wait.
 pub fn measure(through: &Running, block: Duration) -> Result<Blocking, load::Error> {
     let load = Load {
-        workload: Workload::Get,
-        value: 64,
-        pipeline: 1,
+        speech: Speech::Redis {
+            workload: Workload::Get,
+            value: 64,
+            pipeline: 1,
+        },
         connections: 10,
         pace: Pace::Open(RATE),
         warm_up: Duration::ZERO,

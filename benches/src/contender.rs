@@ -260,13 +260,13 @@ fn answers(address: SocketAddr) -> bool {
 }
 
 /// An executable of this project, built beside this one.
-fn beside(name: &str) -> PathBuf {
+pub(crate) fn beside(name: &str) -> PathBuf {
     let path = env::current_exe()
         .expect("this program knows where it is")
         .with_file_name(name);
     assert!(
         path.is_file(),
-        "{} is missing: cargo build --release -p tars-proxy -p tars-benches",
+        "{} is missing: cargo build --release -p tars-proxy -p tars-agent -p tars-benches",
         path.display()
     );
     path

@@ -98,9 +98,7 @@ pub fn run(contenders: &[Contender], mut progress: impl FnMut(&str)) -> Result<R
 
 fn load(case: &Case, warm_up: Duration, requests: u64) -> Load {
     Load {
-        workload: case.workload,
-        value: case.value,
-        pipeline: case.pipeline,
+        speech: case.speech(),
         connections: case.connections,
         pace: case.pace,
         warm_up,

@@ -2,15 +2,17 @@
 //!
 //! In the order of a run: a [`plan`] names the cases, and what grows; [`run`] starts each [`contender`] in every round and has the [`load`]
 //! generator send a [`workload`] through it while [`usage`] looks at its processor time and memory; [`blocking`] and [`linear`] use the
-//! same generator for what their names say. What was measured is a [`measured::Run`], of which [`report`] makes tables and pictures.
+//! same generator for what their names say, and [`act`] for the learner's service, beside a bare axum. What was measured is a [`measured::Run`], of which [`report`] makes tables and pictures.
 
 // A part that is missing, or does not start, ends the run with its reason.
 #![allow(clippy::panic)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod act;
 pub mod blocking;
 pub mod contender;
 pub mod count;
+pub mod http;
 pub mod linear;
 pub mod load;
 pub mod measured;

@@ -11,7 +11,7 @@ use tars_tests::server::Server;
 use tars_tests::wait::PATIENCE;
 
 use crate::contender::Contender;
-use crate::load::{self, Load, Pace};
+use crate::load::{self, Load, Pace, Speech};
 use crate::measured::Point;
 use crate::report::number;
 use crate::workload::{self, STREAM, Workload};
@@ -114,19 +114,30 @@ impl Series {
         workload::entry_bytes(self.value) as u64
     }
 
+    /// Commands of a batch.
+    fn pipeline(&self, size: u64) -> u32 {
+        let commands = match self.axis {
+            Axis::Reply => size / self.entry(),
+            Axis::Pipeline => size,
+            Axis::Connections => 1,
+        };
+        u32::try_from(commands).unwrap_or(u32::MAX)
+    }
+
     /// The work, cut into pieces of this size.
     fn load(&self, size: u64) -> Load {
-        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        let (pipeline, connections, requests) = match self.axis {
-            Axis::Reply => (size / self.entry(), 1, self.total / self.entry()),
-            Axis::Pipeline => (size, 1, self.total),
-            Axis::Connections => (1, size, self.total),
+        let (connections, requests) = match self.axis {
+            Axis::Reply => (1, self.total / self.entry()),
+            Axis::Pipeline => (1, self.total),
+            Axis::Connections => (size, self.total),
         };
         Load {
-            workload: self.workload,
-            value: self.value,
-            pipeline: small(pipeline),
-            connections: small(connections) as usize,
+            speech: Speech::Redis {
+                workload: self.workload,
+                value: self.value,
+                pipeline: self.pipeline(size),
+            },
+            connections: usize::try_from(connections).unwrap_or(usize::MAX),
             pace: Pace::Closed,
             warm_up: Duration::ZERO,
             duration: LIMIT,
@@ -199,7 +210,8 @@ pub fn measure(
     let spent = |from: crate::usage::Usage, to: crate::usage::Usage| {
         to.cpu.saturating_sub(from.cpu).as_secs_f64() * 1e6
     };
-    let pieces = outcome.requests as f64 / load.connections as f64 / f64::from(load.pipeline);
+    let pieces =
+        outcome.requests as f64 / load.connections as f64 / f64::from(series.pipeline(size));
     Ok(Point {
         size,
         cpu_micros: spent(open, done) / pieces / series.units(size),
@@ -229,7 +241,7 @@ mod tests {
         };
         let load = |size| {
             let load = replies.load(size);
-            (load.pipeline, load.connections, load.requests)
+            (replies.pipeline(size), load.connections, load.requests)
         };
         assert_eq!(load(10_000), (10, 1, 1_000));
         assert_eq!(load(1_000_000), (1_000, 1, 1_000));

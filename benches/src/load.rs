@@ -9,12 +9,14 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use rustix::event::{Timespec, epoll};
 use serde::{Deserialize, Serialize};
 
+use crate::http;
 use crate::replies::{Refused, Replies};
 use crate::workload::{Script, Workload};
 
@@ -60,15 +62,27 @@ pub enum Pace {
     Open(f64),
 }
 
+/// What is sent.
+#[derive(Clone, Debug)]
+pub enum Speech {
+    /// Commands of Redis.
+    Redis {
+        /// Which.
+        workload: Workload,
+        /// Bytes of a value.
+        value: usize,
+        /// Commands of a batch.
+        pipeline: u32,
+    },
+    /// This request of HTTP/1.1, over and over.
+    Http(Arc<[u8]>),
+}
+
 /// What load is made.
 #[derive(Clone, Debug)]
 pub struct Load {
     /// What is sent.
-    pub workload: Workload,
-    /// Bytes of a value.
-    pub value: usize,
-    /// Commands of a batch.
-    pub pipeline: u32,
+    pub speech: Speech,
     /// Connections.
     pub connections: usize,
     /// When batches are sent.
@@ -94,11 +108,59 @@ pub struct Outcome {
     pub latency: Histogram<u64>,
 }
 
+/// What a connection says, and how it counts what it hears.
+enum Speaker {
+    Redis(Script, Replies),
+    Http(Arc<[u8]>, http::Answers),
+}
+
+impl Speaker {
+    fn new(speech: &Speech) -> Self {
+        match speech {
+            Speech::Redis {
+                workload,
+                value,
+                pipeline,
+            } => Self::Redis(
+                Script::new(*workload, *value, *pipeline),
+                Replies::default(),
+            ),
+            Speech::Http(request) => Self::Http(request.clone(), http::Answers::default()),
+        }
+    }
+
+    /// What must have been answered before the first batch, and by how many replies.
+    fn prepare(&self) -> (Vec<u8>, u32) {
+        match self {
+            Self::Redis(script, _) => script.prepare(),
+            Self::Http(request, _) => (request.to_vec(), 1),
+        }
+    }
+
+    /// Appends the next batch to `out`; returns how many replies it will have, and how many requests they complete.
+    fn next(&mut self, out: &mut Vec<u8>) -> (u32, u32) {
+        match self {
+            Self::Redis(script, _) => script.next(out),
+            Self::Http(request, _) => {
+                out.extend_from_slice(request);
+                (1, 1)
+            }
+        }
+    }
+
+    /// Takes what was read, and says how many replies ended in it.
+    fn take(&mut self, bytes: &[u8]) -> Result<u32, Refused> {
+        match self {
+            Self::Redis(_, replies) => replies.take(bytes),
+            Self::Http(_, answers) => answers.take(bytes),
+        }
+    }
+}
+
 struct Connection {
     stream: TcpStream,
     number: u64,
-    script: Script,
-    replies: Replies,
+    speaker: Speaker,
     /// What the socket has not taken yet.
     out: Vec<u8>,
     written: usize,
@@ -235,23 +297,22 @@ impl Connection {
         let mut stream = TcpStream::connect(at)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SILENCE))?;
-        let script = Script::new(load.workload, load.value, load.pipeline);
-        let (prepare, mut awaited) = script.prepare();
+        let mut speaker = Speaker::new(&load.speech);
+        let (prepare, mut awaited) = speaker.prepare();
         stream.write_all(&prepare)?;
-        let (mut replies, mut buffer) = (Replies::default(), [0; 4096]);
+        let mut buffer = [0; 4096];
         while awaited > 0 {
             let n = stream.read(&mut buffer)?;
             if n == 0 {
                 return Err(Error::Closed);
             }
-            awaited -= replies.take(buffer.get(..n).unwrap_or_default())?;
+            awaited -= speaker.take(buffer.get(..n).unwrap_or_default())?;
         }
         stream.set_nonblocking(true)?;
         Ok(Self {
             stream,
             number: number as u64,
-            script,
-            replies,
+            speaker,
             out: Vec::new(),
             written: 0,
             waiting: VecDeque::new(),
@@ -264,7 +325,7 @@ impl Connection {
         if self.waiting.len() > OVERRUN {
             return Err(Error::Overrun(OVERRUN));
         }
-        let (replies, requests) = self.script.next(&mut self.out);
+        let (replies, requests) = self.speaker.next(&mut self.out);
         self.waiting.push_back((due, replies, requests));
         self.flush(epoll)?;
         Ok(u64::from(requests))
@@ -306,7 +367,7 @@ impl Connection {
             Err(error) => return Err(error.into()),
         };
         let now = Instant::now();
-        let mut ended = self.replies.take(buffer.get(..n).unwrap_or_default())?;
+        let mut ended = self.speaker.take(buffer.get(..n).unwrap_or_default())?;
         let mut completed = Completed {
             bytes: n,
             ..Completed::default()

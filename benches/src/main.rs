@@ -5,13 +5,15 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 use tars_benches::contender::Contender;
 use tars_benches::measured::Run;
 use tars_benches::plan::Plan;
 use tars_benches::run::Options;
-use tars_benches::{count, report, run, sink};
+use tars_benches::{act, count, report, run, sink};
 
 /// Measures proxies in front of Redis, side by side, in interleaved rounds.
 #[derive(Parser)]
@@ -44,6 +46,21 @@ enum Command {
         only: Vec<Contender>,
         /// Where to write, without an ending
         #[arg(long, value_name = "FILE", default_value = "target/bench/count")]
+        out: PathBuf,
+    },
+    /// Measure the learner's service beside a bare axum (needs valgrind, unless --no-instructions); print its tables, and write FILE.json and FILE.md
+    Act {
+        /// How often everything is measured
+        #[arg(long, default_value = "5", value_parser = clap::value_parser!(u16).range(1..))]
+        rounds: u16,
+        /// Seconds of each measurement
+        #[arg(long, default_value = "5", value_parser = clap::value_parser!(u16).range(1..))]
+        seconds: u16,
+        /// Count no instructions
+        #[arg(long)]
+        no_instructions: bool,
+        /// Where to write, without an ending
+        #[arg(long, value_name = "FILE", default_value = "target/bench/act")]
         out: PathBuf,
     },
     /// Make the tables and the page of an earlier run again
@@ -95,6 +112,24 @@ fn execute(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             write_run(&run::run(&options, progress)?, &out)
         }
         Command::Count { only, out } => write_run(&count::run(&only, progress)?, &out),
+        Command::Act {
+            rounds,
+            seconds,
+            no_instructions,
+            out,
+        } => {
+            let options = act::Options {
+                rounds: rounds.into(),
+                duration: Duration::from_secs(seconds.into()),
+                instructions: !no_instructions,
+            };
+            let measured = act::run(&options, progress)?;
+            write_json(&measured, &out)?;
+            let tables = report::act(&measured);
+            fs::write(out.with_extension("md"), &tables)?;
+            let _ = writeln!(io::stdout(), "{tables}");
+            Ok(())
+        }
         Command::Document { document } => write_document(&document),
         Command::Report { json } => {
             let measured = serde_json::from_slice(&fs::read(&json)?)?;
@@ -105,6 +140,13 @@ fn execute(command: Command) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn write_run(measured: &Run, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    write_report(measured, &write_json(measured, out)?)
+}
+
+fn write_json(
+    measured: &impl Serialize,
+    out: &Path,
+) -> Result<PathBuf, Box<dyn std::error::Error>> {
     if io::stderr().is_terminal() {
         eprint!("\r\x1b[2K");
     }
@@ -113,13 +155,13 @@ fn write_run(measured: &Run, out: &Path) -> Result<(), Box<dyn std::error::Error
     }
     let json = out.with_extension("json");
     fs::write(&json, serde_json::to_string_pretty(measured)? + "\n")?;
-    write_report(measured, &json)
+    Ok(json)
 }
 
 fn write_document(document: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let folder = document.with_extension("");
     let runs = report::runs(document)?;
-    for (name, run) in &runs {
+    for (name, run) in &runs.proxies {
         if let Some(pictures) = run.as_ref().and_then(report::pictures) {
             fs::write(folder.join(name).with_extension("svg"), pictures)?;
         }

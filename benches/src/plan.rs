@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contender::Contender;
 use crate::linear::{Axis, Series, most_connections};
-use crate::load::Pace;
+use crate::load::{Pace, Speech};
 use crate::report::number;
 use crate::workload::Workload;
 
@@ -44,6 +44,16 @@ impl Case {
             pipeline,
             connections,
             pace: Pace::Open(rate),
+        }
+    }
+
+    /// What its connections say.
+    #[must_use]
+    pub fn speech(&self) -> Speech {
+        Speech::Redis {
+            workload: self.workload,
+            value: self.value,
+            pipeline: self.pipeline,
         }
     }
 

@@ -6,6 +6,7 @@ use crate::contender::Contender;
 use crate::count::Counts;
 use crate::measured::{Blocking, Measured, Run, Spread};
 
+mod act;
 mod document;
 mod growth;
 mod page;
@@ -13,6 +14,7 @@ mod picture;
 mod plot;
 mod targets;
 
+pub use act::act;
 pub use document::{Runs, rewrite, runs};
 pub use page::{page, pictures};
 pub use targets::{Target, targets};

@@ -252,9 +252,7 @@ pub(crate) fn redis() -> (Server, SocketAddr) {
 
 fn measure(case: &Case, duration: Duration, through: &Running) -> Result<Sample, load::Error> {
     let load = Load {
-        workload: case.workload,
-        value: case.value,
-        pipeline: case.pipeline,
+        speech: case.speech(),
         connections: case.connections,
         pace: case.pace,
         warm_up: WARM_UP,
@@ -321,7 +319,7 @@ pub(crate) fn sink() -> (Process, SocketAddr) {
     (process, ([127, 0, 0, 1], port.number()).into())
 }
 
-fn machine() -> Machine {
+pub(crate) fn machine() -> Machine {
     let read = |path: &str| -> io::Result<String> { fs::read_to_string(path) };
     let processor = read("/proc/cpuinfo").unwrap_or_default();
     let name = processor

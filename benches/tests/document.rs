@@ -1,4 +1,4 @@
-//! `docs/benchmarks.md` shows the runs that are committed beside it, and nothing that was typed by hand.
+//! Documents show the runs that are committed beside them, and nothing that was typed by hand.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -7,13 +7,15 @@ use std::path::Path;
 use tars_benches::report;
 
 #[test]
-fn the_tables_are_those_of_the_runs_beside_it() {
-    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md");
-    let text = fs::read_to_string(&document).unwrap();
-    let runs = report::runs(&document).unwrap();
-    let written = report::rewrite(&text, "benchmarks", &runs).unwrap();
-    assert!(
-        written == text,
-        "docs/benchmarks.md is not what its runs say: scripts/bench document"
-    );
+fn the_tables_are_those_of_the_runs_beside_them() {
+    for name in ["benchmarks", "learning"] {
+        let document = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/{name}.md"));
+        let text = fs::read_to_string(&document).unwrap();
+        let runs = report::runs(&document).unwrap();
+        let written = report::rewrite(&text, name, &runs).unwrap();
+        assert!(
+            written == text,
+            "docs/{name}.md is not what its runs say: scripts/bench document"
+        );
+    }
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::process::Command;
 
+use tars_benches::act;
 use tars_benches::measured::Run;
 
 #[test]
@@ -35,4 +36,36 @@ fn a_smoke_run_measures_and_reports() {
             "{report}"
         );
     }
+}
+
+#[test]
+fn a_short_run_of_the_learners_service_measures_and_reports() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("act");
+    let done = Command::new(env!("CARGO_BIN_EXE_tars-bench"))
+        .args([
+            "act",
+            "--rounds",
+            "1",
+            "--seconds",
+            "1",
+            "--no-instructions",
+        ])
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    let json = fs::read(out.with_extension("json")).unwrap();
+    let run: act::Run = serde_json::from_slice(&json).unwrap();
+    for case in act::Case::ALL {
+        let samples: Vec<_> = run.cases[&case].values().flatten().collect();
+        assert!(
+            samples.len() == 2 && samples.iter().all(|sample| sample.rate > 100.0),
+            "{samples:?}"
+        );
+    }
+    let report = fs::read_to_string(out.with_extension("md")).unwrap();
+    assert!(report.contains("throughput, of the echo's"), "{report}");
 }

@@ -24,14 +24,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::config::{self, Address, Config, ConfigError, Limits, Reloaded};
 use crate::deliveries::Deliveries;
+use crate::greeting::Greeting;
 use crate::listener::{Acceptor, serve};
 use crate::metrics::{Bounded, Metrics};
+use crate::original::{self, Originals};
 use crate::tls::{self, Connector, FileError};
 use crate::trace::export::{self, SpanQueue};
 use crate::trace::recent::{self, Recent};
 use crate::trace::span::Endpoint;
 use crate::upstream::Upstream;
-use crate::worker::{self, Listener, Shared, Worker, budgets, now};
+use crate::worker::{self, Destination, Destinations, Listener, Shared, Worker, budgets, now};
 
 /// How often deliveries are looked through for those that are too old.
 const EXPIRE_EVERY: Duration = Duration::from_millis(250);
@@ -48,6 +50,9 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What remains of the drain for spans when connections have used all of it.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A listening socket, and the listener that it is of.
+type Served = (Bound, Arc<Listener>);
 
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -134,22 +139,10 @@ async fn control(
     registered.map_err(|error| Error::Telemetry(error.to_string()))?;
 
     let listeners = listeners(&config, &metrics, &readiness)?;
-
-    // Every socket is bound before any is served: a proxy that cannot have all of them does not start.
-    let bound = config
-        .listeners
-        .iter()
-        .map(|listener| {
-            let bound = inherited.bind(&listener.listen);
-            bound.map_err(|error| Error::Bind {
-                setting: "listen",
-                error,
-            })
-        })
-        .collect::<Result<Arc<[_]>, _>>()?;
+    let bound = bind(&listeners, &config, &mut inherited)?;
     let addresses: Vec<String> = bound
         .iter()
-        .map(|bound| bound.local_addr().map(|address| address.to_string()))
+        .map(|(bound, _)| bound.local_addr().map(|address| address.to_string()))
         .collect::<Result<_, _>>()?;
     let recent = Arc::new(
         Recent::new(config.limits.max_recent_spans)
@@ -221,9 +214,9 @@ async fn control(
         overdue: AtomicBool::new(false),
         config,
     });
-    let threads = spawn_workers(&shared, &bound, &listeners)?;
-    for (address, listener) in addresses.iter().zip(&shared.config.listeners) {
-        tracing::info!(%address, upstream = %listener.upstream.address, "listening");
+    let threads = spawn_workers(&shared, &bound)?;
+    for (address, (_, listener)) in addresses.iter().zip(&*bound) {
+        tracing::info!(%address, upstream = listener.destinations.name(), "listening");
     }
     tracing::info!(address = %admin_address, "admin");
 
@@ -289,7 +282,7 @@ fn connections(config: &Config) -> usize {
 /// Stops accepting, lets connections finish, ends open spans, and exports what there is: within `drain_timeout`.
 async fn stop(
     shared: &Arc<Shared>,
-    bound: Arc<[Bound]>,
+    bound: Arc<[Served]>,
     threads: Vec<JoinHandle<()>>,
     exporting: export::Exporting,
 ) {
@@ -329,7 +322,7 @@ async fn stop(
 
 fn listeners(
     config: &Config,
-    metrics: &Metrics,
+    metrics: &Arc<Metrics>,
     readiness: &Readiness,
 ) -> Result<Vec<Arc<Listener>>, FileError> {
     let mut upstreams: Vec<(&config::Listener, Arc<Upstream>)> = Vec::new();
@@ -337,7 +330,30 @@ fn listeners(
         .listeners
         .iter()
         .map(|listener| {
-            let address = &listener.upstream.address;
+            let service_name = listener.service_name.as_ref();
+            let service_name = service_name.unwrap_or(&config.service_name).clone();
+            let of = |destinations, tls| {
+                Arc::new(Listener {
+                    address: listener.listen.to_string(),
+                    destinations,
+                    infer_parent: listener.infer_parent,
+                    inference: Default::default(),
+                    tls,
+                    tls_fails: AtomicBool::new(false),
+                    starved: Default::default(),
+                })
+            };
+            let Some(server) = &listener.upstream else {
+                let originals = Originals::new(
+                    listener.listen.to_string(),
+                    service_name,
+                    config.region.clone(),
+                    u32::try_from(config.listeners.len()).unwrap_or(u32::MAX),
+                    metrics.clone(),
+                );
+                return Ok(of(Destinations::Original(originals), None));
+            };
+            let address = &server.address;
             let known = upstreams.iter().find(|(known, _)| {
                 known.upstream == listener.upstream && known.upstream_tls == listener.upstream_tls
             });
@@ -346,9 +362,12 @@ fn listeners(
                 None => {
                     // One server is one server, however it is reached: a message may be read here and settled there.
                     let same = config.listeners.iter();
-                    let number = same.take_while(|l| l.upstream.address != *address).count();
-                    let mut name = match listener.upstream.tls {
-                        true => listener.upstream.to_string(),
+                    let other = |l: &&config::Listener| {
+                        l.upstream.as_ref().is_none_or(|u| u.address != *address)
+                    };
+                    let number = same.take_while(other).count();
+                    let mut name = match server.tls {
+                        true => server.to_string(),
                         false => address.to_string(),
                     };
                     let reached =
@@ -358,7 +377,7 @@ fn listeners(
                         name = format!("{name} #{}", times + 1);
                     }
                     let upstream = Arc::new(Upstream::new(
-                        u16::try_from(number).unwrap_or(u16::MAX),
+                        u32::try_from(number).unwrap_or(u32::MAX),
                         address.clone(),
                         tls::connector(listener)?,
                         name.clone(),
@@ -373,24 +392,18 @@ fn listeners(
                 Address::Tcp { host, port } => (host.clone(), Some(*port)),
                 Address::Unix(path) => (path.to_string_lossy().into(), None),
             };
-            Ok(Arc::new(Listener {
-                address: listener.listen.to_string(),
+            let destination = Arc::new(Destination {
                 endpoint: Arc::new(Endpoint {
-                    service_name: listener
-                        .service_name
-                        .clone()
-                        .unwrap_or_else(|| config.service_name.clone()),
+                    service_name,
                     server_address,
                     server_port,
                     region: config.region.clone(),
                 }),
-                infer_parent: listener.infer_parent,
-                inference: Default::default(),
                 upstream,
-                tls: listener.tls.as_ref().map(tls::Acceptor::new).transpose()?,
-                tls_fails: AtomicBool::new(false),
-                starved: Default::default(),
-            }))
+                greeting: Greeting::new(&listener.login),
+            });
+            let tls = listener.tls.as_ref().map(tls::Acceptor::new).transpose()?;
+            Ok(of(Destinations::One(destination), tls))
         })
         .collect()
 }
@@ -398,42 +411,69 @@ fn listeners(
 fn distinct(listeners: &[Arc<Listener>]) -> Vec<Arc<Upstream>> {
     let mut upstreams: Vec<Arc<Upstream>> = Vec::new();
     for listener in listeners {
-        if !upstreams
-            .iter()
-            .any(|known| Arc::ptr_eq(known, &listener.upstream))
+        if let Destinations::One(destination) = &listener.destinations
+            && !(upstreams.iter()).any(|known| Arc::ptr_eq(known, &destination.upstream))
         {
-            upstreams.push(listener.upstream.clone());
+            upstreams.push(destination.upstream.clone());
         }
     }
     upstreams
 }
 
-fn spawn_workers(
-    shared: &Arc<Shared>,
-    bound: &Arc<[Bound]>,
+/// Binds every socket before any is served: a proxy that cannot have all of them does not start.
+fn bind(
     listeners: &[Arc<Listener>],
-) -> io::Result<Vec<JoinHandle<()>>> {
+    config: &Config,
+    inherited: &mut Inherited,
+) -> Result<Arc<[Served]>, Error> {
+    let mut all = Vec::with_capacity(listeners.len());
+    let mut bind = |address: &Address| {
+        inherited.bind(address).map_err(|error| Error::Bind {
+            setting: "listen",
+            error,
+        })
+    };
+    for (listener, config) in listeners.iter().zip(&config.listeners) {
+        let bound = bind(&config.listen)?;
+        let address = bound.local_addr()?;
+        all.push((bound, listener.clone()));
+        let Destinations::Original(_) = &listener.destinations else {
+            continue;
+        };
+        // Connections over IPv6 are redirected to its own loopback address, where there is one.
+        if let Some(twin) = original::twin(&address) {
+            match bind(&twin) {
+                Ok(bound) => all.push((bound, listener.clone())),
+                Err(Error::Bind { error, .. }) if error.is_absent() => {
+                    tracing::info!(address = %twin, "there is no IPv6 here; connections over IPv4 alone are taken");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(all.into())
+}
+
+fn spawn_workers(shared: &Arc<Shared>, bound: &Arc<[Served]>) -> io::Result<Vec<JoinHandle<()>>> {
     (0..shared.config.workers)
         .map(|number| {
-            let (shared, bound, listeners) = (shared.clone(), bound.clone(), listeners.to_vec());
+            let (shared, bound) = (shared.clone(), bound.clone());
             // An event loop stays on the thread that made it, which says how that went.
             let (says, hears) = sync_channel(1);
             let thread = std::thread::Builder::new()
                 .name(format!("data-{number}"))
-                .spawn(
-                    move || match data_thread(&shared, number, &bound, listeners) {
-                        Ok((runtime, worker)) => {
-                            // The sockets are closed when the proxy drains, and this thread does not hold them open.
-                            drop(bound);
-                            // Whoever started the thread waits for this, or is no more.
-                            let _ = says.send(Ok(()));
-                            runtime.block_on(until_drained(&shared, &worker));
-                        }
-                        Err(error) => {
-                            let _ = says.send(Err(error));
-                        }
-                    },
-                )?;
+                .spawn(move || match data_thread(&shared, number, &bound) {
+                    Ok((runtime, worker)) => {
+                        // The sockets are closed when the proxy drains, and this thread does not hold them open.
+                        drop(bound);
+                        // Whoever started the thread waits for this, or is no more.
+                        let _ = says.send(Ok(()));
+                        runtime.block_on(until_drained(&shared, &worker));
+                    }
+                    Err(error) => {
+                        let _ = says.send(Err(error));
+                    }
+                })?;
             hears.recv().map_err(io::Error::other)??;
             Ok(thread)
         })
@@ -444,8 +484,7 @@ fn spawn_workers(
 fn data_thread(
     shared: &Arc<Shared>,
     number: usize,
-    bound: &[Bound],
-    listeners: Vec<Arc<Listener>>,
+    bound: &[Served],
 ) -> io::Result<(LocalRuntime, Rc<Worker>)> {
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -454,8 +493,12 @@ fn data_thread(
     let worker = Worker::of_this_thread(shared.clone(), number);
     // A socket is registered with the event loop of the runtime that is entered.
     let entered = runtime.enter();
-    for (bound, listener) in bound.iter().zip(listeners) {
-        runtime.spawn_local(serve(Acceptor::new(bound)?, listener, worker.clone()));
+    for (bound, listener) in bound {
+        runtime.spawn_local(serve(
+            Acceptor::new(bound)?,
+            listener.clone(),
+            worker.clone(),
+        ));
     }
     drop(entered);
     Ok((runtime, worker))

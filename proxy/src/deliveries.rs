@@ -85,7 +85,7 @@ pub struct Token {
 #[derive(Clone, Copy, Debug)]
 pub struct GroupKey<'a> {
     /// Number of the upstream.
-    pub upstream: u16,
+    pub upstream: u32,
     /// SELECTed database.
     pub database: u32,
     /// The stream's key.

@@ -13,7 +13,8 @@ use std::io::{self, IsTerminal as _, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::config::{
-    self, Config, ConfigError, Environment, Flags, Listener, StreamSettings, UpstreamTls,
+    self, Config, ConfigError, Environment, Flags, Listener, StreamSettings, Upstream, UpstreamTls,
+    parse_upstream,
 };
 use crate::tls;
 use decide::{Decision, Reason};
@@ -34,9 +35,9 @@ pub struct Args {
     /// Entries to look at in each stream
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub count: u32,
-    /// Database of the streams
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub db: u32,
+    /// Database of the streams [default: 0, or that of --upstream-env]
+    #[arg(long, value_name = "N")]
+    pub db: Option<u32>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -84,7 +85,7 @@ pub fn run(
         }
     } else {
         let mut server = config.listeners.first().cloned().unwrap_or_default();
-        match flags.upstream.as_deref().map(str::parse) {
+        match flags.upstream.as_deref().map(parse_upstream) {
             Some(Ok(upstream)) => {
                 let path = |path: &Option<String>| path.as_ref().map(PathBuf::from);
                 server.upstream = upstream;
@@ -100,8 +101,10 @@ pub fn run(
             }
             None => {}
         }
-        let upstream = &server.upstream;
-        match explain_streams(args, &server, env.get("REDISCLI_AUTH"), &config) {
+        let Some(upstream) = server.upstream.clone() else {
+            return writeln!(err, "the listener's upstream is original, which is no server; name the one to look at with --upstream redis://host:port").map(|()| ConfigError::EXIT_CODE);
+        };
+        match explain_streams(args, &upstream, &server, env.get("REDISCLI_AUTH"), &config) {
             Ok(report) => {
                 let complete = report.streams.iter().all(StreamLine::seen);
                 (report.show(args.json), complete)
@@ -171,20 +174,28 @@ fn explain_commands(input: &[u8], config: &Config) -> CommandReport {
 /// A line for each stream.
 fn explain_streams(
     args: &Args,
+    upstream: &Upstream,
     server: &Listener,
     password: Option<&str>,
     config: &Config,
 ) -> Result<StreamReport, client::Error> {
     let tls = tls::connector(server)?;
-    let mut client = client::Client::connect(&server.upstream.address, tls.as_ref())?;
-    if let Some(password) = password {
-        client.call(&[b"AUTH", password.as_bytes()])?;
+    let mut client = client::Client::connect(&upstream.address, tls.as_ref())?;
+    let login = &server.login;
+    match (password, &login.password) {
+        (Some(password), _) => client.call(&[b"AUTH", password.as_bytes()]).map(drop)?,
+        (None, Some(password)) if login.user.is_empty() => {
+            client.call(&[b"AUTH", password]).map(drop)?;
+        }
+        (None, Some(password)) => client.call(&[b"AUTH", &login.user, password]).map(drop)?,
+        (None, None) => {}
     }
-    if args.db != 0 {
-        client.call(&[b"SELECT", args.db.to_string().as_bytes()])?;
+    let database = args.db.unwrap_or(login.database);
+    if database != 0 {
+        client.call(&[b"SELECT", database.to_string().as_bytes()])?;
     }
     let mut report = StreamReport {
-        upstream: server.upstream.to_string(),
+        upstream: upstream.to_string(),
         streams: Vec::new(),
     };
     for stream in &args.stream {

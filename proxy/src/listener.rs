@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::connection::Connection;
 use crate::error::{Error, Outbreak};
 use crate::socket::Socket;
-use crate::worker::{Listener, Shared, Worker};
+use crate::worker::{Destinations, Listener, Shared, Worker};
 
 /// Out of file descriptors or memory: trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -145,8 +145,22 @@ fn open(client: Socket, listener: &Arc<Listener>, worker: &Rc<Worker>) {
                 return;
             }
         };
+        let destination = match (&listener.destinations, &client) {
+            (Destinations::One(destination), _) => destination.clone(),
+            (Destinations::Original(originals), Socket::Tcp(stream)) => {
+                match originals.of(stream) {
+                    Ok(destination) => destination,
+                    Err(_) => {
+                        client.reset_on_close();
+                        return;
+                    }
+                }
+            }
+            // There is none: the configuration refuses it.
+            (Destinations::Original(_), _) => return,
+        };
         // Boxed: connecting takes more room than a connection, and is over soon.
-        let connected = Box::pin(listener.upstream.connect()).await;
+        let connected = Box::pin(destination.upstream.connect()).await;
         let (server, connected) = match connected {
             Ok(connected) => connected,
             Err(_) => {
@@ -156,7 +170,14 @@ fn open(client: Socket, listener: &Arc<Listener>, worker: &Rc<Worker>) {
                 return;
             }
         };
-        let connection = Connection::new(worker.clone(), listener, client, server, connected);
+        let connection = Connection::new(
+            worker.clone(),
+            listener,
+            destination,
+            client,
+            server,
+            connected,
+        );
         tokio::task::spawn_local(Serving(Some((connection, worker, kept))));
     });
 }
@@ -192,8 +213,9 @@ fn ended(connection: Connection, result: &Result<(), Error>, worker: &Worker, ke
         worker.shared.metrics.error(error.side.label());
         tracing::debug!(%error, "connection ended");
     }
+    let refused = connection.is_refused();
     let client = connection.close(result);
-    if worker.is_draining() && result.is_ok() {
+    if (refused || worker.is_draining()) && result.is_ok() {
         tokio::task::spawn_local(async move {
             let _kept = kept;
             // The time is the bound; whether the client went in it makes no difference.

@@ -46,6 +46,9 @@ pub struct Metrics {
     pub bytes_down: IntCounter,
     raw_relays: IntCounterVec,
     errors: IntCounterVec,
+    /// Servers of transparent mode that are remembered.
+    pub destinations: IntGauge,
+    strays: IntCounterVec,
     upstream_up: IntGaugeVec,
     /// Time from a read to the write of the same bytes, client to server; one read in some is measured.
     pub added_up: Histogram,
@@ -172,6 +175,15 @@ impl Metrics {
                 "Connections that ended in an error, by the side it came from.",
                 &["side"],
             ),
+            destinations: gauge(
+                "tars_proxy_original_destinations",
+                "Servers that redirected clients were connecting to, out of the 1024 that are remembered.",
+            ),
+            strays: counters(
+                "tars_proxy_strays_total",
+                "Connections refused in transparent mode because they lead to no server, by reason: not_redirected, own_connection.",
+                &["reason"],
+            ),
             upstream_up: register(
                 &registry,
                 IntGaugeVec::new(
@@ -277,6 +289,12 @@ impl Metrics {
     /// A connection ended in an error of this side.
     pub fn error(&self, side: &'static str) {
         self.errors.with_label_values(&[side]).inc();
+    }
+
+    /// Counter of connections of transparent mode that lead nowhere.
+    #[must_use]
+    pub fn strays(&self, reason: &'static str) -> IntCounter {
+        self.strays.with_label_values(&[reason])
     }
 
     /// Whether this upstream is up.

@@ -33,7 +33,7 @@ use crate::response::Replies;
 use crate::trace::export::{Settings, SpanQueue};
 use crate::trace::span::{Endpoint, Span};
 use crate::upstream::Upstream;
-use crate::worker::{Listener, Moment, Shared, Worker, budgets};
+use crate::worker::{Destination, Destinations, Listener, Moment, Shared, Worker, budgets};
 
 /// Some moment in 2026, Unix time in nanoseconds.
 pub const NOW: u64 = 1_790_000_000_000_000_000;
@@ -42,6 +42,8 @@ pub const NOW: u64 = 1_790_000_000_000_000_000;
 pub struct World {
     pub worker: Rc<Worker>,
     pub listener: Arc<Listener>,
+    /// The server, as the listener reaches it.
+    pub destination: Arc<Destination>,
 }
 
 impl Default for World {
@@ -80,23 +82,28 @@ impl World {
             room: AtomicUsize::new(config.limits.max_connections),
             config,
         };
+        let destination = Arc::new(Destination {
+            endpoint: Arc::new(Endpoint {
+                service_name: "shop".into(),
+                server_address: "redis.internal".into(),
+                server_port: Some(6379),
+                region: None,
+            }),
+            upstream: Arc::new(upstream),
+            greeting: None,
+        });
         Self {
             worker: Rc::new(Worker::new(Arc::new(shared), 0)),
             listener: Arc::new(Listener {
-                endpoint: Arc::new(Endpoint {
-                    service_name: "shop".into(),
-                    server_address: "redis.internal".into(),
-                    server_port: Some(6379),
-                    region: None,
-                }),
+                destinations: Destinations::One(destination.clone()),
                 infer_parent,
                 inference: Default::default(),
-                upstream: Arc::new(upstream),
                 tls: None,
                 tls_fails: Default::default(),
                 address: String::new(),
                 starved: Default::default(),
             }),
+            destination,
         }
     }
 
@@ -105,6 +112,7 @@ impl World {
         Context {
             worker: self.worker.clone(),
             listener: self.listener.clone(),
+            destination: self.destination.clone(),
             connection: self.worker.next_connection(),
             inflight: Inflight::new(self.worker.shared.pending.clone()),
             held_up: Account::of(self.worker.shared.held.clone()),
@@ -112,6 +120,7 @@ impl World {
             inference: Default::default(),
             authenticated: false,
             database: 0,
+            greeting: Default::default(),
             now: Moment::at(NOW),
         }
     }

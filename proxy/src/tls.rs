@@ -17,7 +17,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Stream
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::config::{Config, Listener, ListenerTls, UpstreamTls};
+use crate::config::{Config, Listener, ListenerTls, Upstream, UpstreamTls};
 use crate::socket::Socket;
 
 pub(crate) use explain::{ASKED_WITH_TLS, ASKED_WITHOUT_TLS};
@@ -165,7 +165,7 @@ pub fn doubts(config: &Config) -> Vec<String> {
 /// # Errors
 /// If a file cannot be used.
 pub fn connector(listener: &Listener) -> Result<Option<Connector>, FileError> {
-    match listener.upstream.tls_host() {
+    match listener.upstream.as_ref().and_then(Upstream::tls_host) {
         Some(host) => Connector::new(&listener.upstream_tls, host).map(Some),
         None => Ok(None),
     }

@@ -4,6 +4,7 @@ mod health;
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::config::Address;
 use crate::error::Outbreak;
+use crate::original::{Departure, Outgoing};
 use crate::socket::Socket;
 use crate::tls::{self, Connector};
 use health::Health;
@@ -35,12 +37,18 @@ const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 /// One server.
 pub struct Upstream {
     /// Its number among all.
-    pub number: u16,
+    pub number: u32,
     address: Address,
     tls: Option<Connector>,
     /// As it is logged: `redis:6379`, `rediss://redis:6379`.
     name: String,
-    health: Health,
+    /// None for a server that clients named themselves: it need not be Redis, is asked nothing that they do not ask, and nobody
+    /// waits for it.
+    health: Option<Health>,
+    /// Where connections to such a server come from.
+    outgoing: Option<Arc<Outgoing>>,
+    /// Such a server is gone.
+    away: Outbreak,
     /// Whether the last check could connect and yet found that the server is of no use: connecting alone does not end that.
     useless: AtomicBool,
     /// Whether the last that is known of it is that it takes commands without AUTH.
@@ -57,6 +65,8 @@ pub struct Upstream {
 /// Counts a connection to a server while it lives.
 pub struct Connected {
     upstream: Arc<Upstream>,
+    /// Boxed: it is for few, and every connection has room for it.
+    _departure: Option<Box<Departure>>,
 }
 
 impl Drop for Connected {
@@ -69,19 +79,41 @@ impl Upstream {
     /// A server of which nothing is known yet. Its name is that of its condition in `/ready`.
     #[must_use]
     pub fn new(
-        number: u16,
+        number: u32,
         address: Address,
         tls: Option<Connector>,
         name: String,
         readiness: Readiness,
         gauge: IntGauge,
     ) -> Self {
+        let health = Health::new(format!("upstream {name}"), readiness, gauge);
+        Self {
+            tls,
+            health: Some(health),
+            ..Self::at(number, address, name)
+        }
+    }
+
+    /// A server that a client was connecting to when it was redirected here.
+    #[must_use]
+    pub fn original(number: u32, address: SocketAddr, outgoing: Arc<Outgoing>) -> Self {
+        let address = Address::from(address);
+        let name = address.to_string();
+        Self {
+            outgoing: Some(outgoing),
+            ..Self::at(number, address, name)
+        }
+    }
+
+    fn at(number: u32, address: Address, name: String) -> Self {
         Self {
             number,
             address,
-            tls,
-            health: Health::new(format!("upstream {name}"), readiness, gauge),
+            tls: None,
             name,
+            health: None,
+            outgoing: None,
+            away: Outbreak::default(),
             useless: AtomicBool::new(false),
             open: AtomicBool::new(false),
             starved: Outbreak::default(),
@@ -89,6 +121,12 @@ impl Upstream {
             heard: AtomicBool::new(false),
             missed: Notify::new(),
         }
+    }
+
+    /// As it is logged.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// TLS to it, if it is reached so.
@@ -124,7 +162,7 @@ impl Upstream {
     /// Those of name resolution, of `connect(2)` and of the TLS handshake.
     pub async fn connect(self: &Arc<Self>) -> io::Result<(Socket, Connected)> {
         match self.dial().await {
-            Ok(socket) => {
+            Ok((socket, departure)) => {
                 if !self.useless.load(Ordering::Relaxed) {
                     self.reached();
                 }
@@ -133,6 +171,7 @@ impl Upstream {
                     socket,
                     Connected {
                         upstream: self.clone(),
+                        _departure: departure.map(Box::new),
                     },
                 ))
             }
@@ -142,7 +181,7 @@ impl Upstream {
                         tracing::warn!(upstream = %self.name, %error, "no connection to the server can be opened from here; its clients' connections are closed until one can");
                     }
                 } else {
-                    if self.health.is_up() {
+                    if self.is_up() {
                         self.missed.notify_one();
                     }
                     self.lost(&error);
@@ -152,7 +191,11 @@ impl Upstream {
         }
     }
 
-    async fn dial(&self) -> io::Result<Socket> {
+    async fn dial(&self) -> io::Result<(Socket, Option<Departure>)> {
+        if let (Some(outgoing), Some(address)) = (&self.outgoing, self.address.as_socket_addr()) {
+            let (stream, departure) = outgoing.connect(address).await?;
+            return Ok((Socket::tcp(stream)?, Some(departure)));
+        }
         let socket = self.dial_plain().await?;
         match (&self.tls, socket) {
             (Some(tls), Socket::Tcp(stream)) => {
@@ -165,6 +208,7 @@ impl Upstream {
             }
             (_, socket) => Ok(socket),
         }
+        .map(|socket| (socket, None))
     }
 
     async fn dial_plain(&self) -> io::Result<Socket> {
@@ -180,14 +224,22 @@ impl Upstream {
         }
     }
 
+    fn is_up(&self) -> bool {
+        self.health.as_ref().is_some_and(Health::is_up)
+    }
+
     fn reached(&self) {
-        if self.health.reached() {
+        if self.health.as_ref().is_some_and(Health::reached) {
             tracing::info!(upstream = %self.name, "server is reachable again");
         }
     }
 
     fn lost(&self, error: &io::Error) {
-        if !self.health.lost(error.to_string()) {
+        let begins = match &self.health {
+            Some(health) => health.lost(error.to_string()),
+            None => self.away.begins(),
+        };
+        if !begins {
             return;
         }
         match error.kind() {
@@ -206,7 +258,7 @@ impl Upstream {
         loop {
             let heard = self.heard.swap(false, Ordering::Relaxed);
             let has_clients = self.connections.load(Ordering::Relaxed) > 0;
-            let checked = match self.health.is_up() && has_clients {
+            let checked = match self.is_up() && has_clients {
                 true if heard => Ok(()),
                 // With TLS, a server logs a connection without a handshake as an error.
                 true if self.tls.is_none() => self.glance().await,
@@ -216,11 +268,7 @@ impl Upstream {
                 Ok(()) => self.reached(),
                 Err(error) => self.lost(&error),
             }
-            let pause = if self.health.is_up() {
-                CHECK_UP
-            } else {
-                CHECK_DOWN
-            };
+            let pause = if self.is_up() { CHECK_UP } else { CHECK_DOWN };
             // Either ends the pause.
             let _ = timeout(pause, self.missed.notified()).await;
         }

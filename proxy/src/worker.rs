@@ -13,12 +13,14 @@ use arc_swap::ArcSwap;
 use tars_sidecar::drain::Drain;
 
 use crate::budget::Budget;
-use crate::config::{Config, InferParent, Limits, Rules};
+use crate::config::{self, Config, InferParent, Limits, Rules};
 use crate::connection::READ_BYTES;
 use crate::deliveries::Deliveries;
 use crate::error::Outbreak;
+use crate::greeting::Greeting;
 use crate::infer;
 use crate::metrics::Metrics;
+use crate::original::Originals;
 use crate::streams::Streams;
 use crate::tls::Acceptor;
 use crate::trace::export::SpanQueue;
@@ -88,14 +90,12 @@ pub struct Shared {
 pub struct Listener {
     /// Where that is, as it was configured.
     pub address: String,
-    /// What spans say of it.
-    pub endpoint: Arc<Endpoint>,
+    /// Where its clients' commands go.
+    pub destinations: Destinations,
     /// Whether parents are inferred.
     pub infer_parent: InferParent,
     /// The rule of inference over all its connections.
     pub inference: infer::Listener,
-    /// The server.
-    pub upstream: Arc<Upstream>,
     /// TLS from its clients.
     pub tls: Option<Acceptor>,
     /// Whether the latest TLS handshake of a client failed, and was logged; without TLS, whether one was begun.
@@ -104,10 +104,55 @@ pub struct Listener {
     pub starved: Outbreak,
 }
 
+/// Where the commands of a listener's clients go.
+pub enum Destinations {
+    /// All to one server.
+    One(Arc<Destination>),
+    /// Each client's to the server that it was connecting to.
+    Original(Originals),
+}
+
+/// A server, as it is reached through a listener.
+pub struct Destination {
+    /// What spans say of it.
+    pub endpoint: Arc<Endpoint>,
+    /// The server.
+    pub upstream: Arc<Upstream>,
+    /// What it is told first.
+    pub greeting: Option<Greeting>,
+}
+
+impl Destination {
+    /// The database that clients begin in.
+    #[must_use]
+    pub fn database(&self) -> u32 {
+        self.greeting.as_ref().map_or(0, Greeting::database)
+    }
+}
+
+impl Destinations {
+    /// As it is logged.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::One(destination) => destination.upstream.name(),
+            Self::Original(_) => config::ORIGINAL,
+        }
+    }
+}
+
 impl Listener {
     /// A client has begun a TLS handshake, and there is no TLS here. Its bytes pass as they are, to a server that may have it.
     pub fn hears_tls(&self) {
-        if !self.tls_fails.swap(true, Ordering::Relaxed) {
+        if self.tls_fails.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Destinations::Original(_) = self.destinations {
+            tracing::warn!(
+                listen = %self.address,
+                "a redirected client speaks TLS; it is relayed to its server as it is, and not traced; further ones are not logged"
+            );
+        } else {
             tracing::warn!(
                 listen = %self.address,
                 "a client speaks TLS to a listener without it, and is answered only if the server speaks it; give tls_cert and tls_key, or let the client use redis://; further ones are not logged"

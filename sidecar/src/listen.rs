@@ -57,6 +57,21 @@ pub enum BindError {
     Other(Address, #[source] io::Error),
 }
 
+impl BindError {
+    /// Whether the machine has no such address, nor any of its family.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        match self {
+            Self::NotLocal(_) => true,
+            Self::Other(_, error) => error.raw_os_error() == Some(EAFNOSUPPORT),
+            _ => false,
+        }
+    }
+}
+
+/// The kernel has no IPv6 (`errno(3)`, Linux).
+const EAFNOSUPPORT: i32 = 97;
+
 /// A socket that takes connections from now on; nobody answers them until it is served. It belongs to no runtime yet.
 #[derive(Debug)]
 pub enum Listener {

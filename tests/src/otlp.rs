@@ -3,7 +3,7 @@
 //! For a collector that is absent, claim a [`Port`](crate::port::Port) and export to its [`url`](crate::port::Port::url).
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -93,6 +93,16 @@ impl Collector {
     /// When there is no port or no thread to be had.
     #[must_use]
     pub fn in_mode(mode: Mode) -> Self {
+        let free = (Ipv4Addr::LOCALHOST, 0).into();
+        Self::at(free, free, mode)
+    }
+
+    /// One on these addresses, for gRPC and for HTTP.
+    ///
+    /// # Panics
+    /// When they are not to be had.
+    #[must_use]
+    pub fn at(grpc: SocketAddr, http: SocketAddr, mode: Mode) -> Self {
         let received = Received {
             mode,
             spans: Vec::new(),
@@ -108,8 +118,12 @@ impl Collector {
             .enable_all()
             .build()
             .unwrap();
-        let (grpc, http) =
-            runtime.block_on(async { (listen().await.unwrap(), listen().await.unwrap()) });
+        let (grpc, http) = runtime.block_on(async {
+            (
+                TcpListener::bind(grpc).await.unwrap(),
+                TcpListener::bind(http).await.unwrap(),
+            )
+        });
         let addresses = (grpc.local_addr().unwrap(), http.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
         let service = Arc::clone(&inbox);
@@ -239,10 +253,6 @@ impl Inbox {
         self.arrived.notify_all();
         true
     }
-}
-
-async fn listen() -> io::Result<TcpListener> {
-    TcpListener::bind(("127.0.0.1", 0)).await
 }
 
 struct Grpc(Arc<Inbox>);

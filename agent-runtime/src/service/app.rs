@@ -249,6 +249,11 @@ fn lock(data: &Path) -> Result<File, Error> {
         path: data.to_owned(),
         error,
     };
+    if data.exists() && !data.is_dir() {
+        return Err(cannot(io::Error::other(
+            "this is no directory; agents are kept in one",
+        )));
+    }
     std::fs::create_dir_all(data).map_err(cannot)?;
     let path = data.join(LOCK);
     let file = OpenOptions::new().create(true).append(true).open(&path);

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{fs, io};
 
-use super::{met, pictures, tables, targets};
+use serde::de::DeserializeOwned;
+
+use super::{act, met, pictures, tables, targets};
 use crate::measured::Run;
 
 const BEGIN: &str = "<!-- tars-bench: ";
@@ -21,11 +23,17 @@ pub enum Error {
     Open(String),
 }
 
-/// The names of runs that a document shows.
+/// The names of runs of proxies that a document shows.
 const NAMES: [&str; 3] = ["peers", "linear", "count"];
 
 /// Runs by name; none, where it has not been measured.
-pub type Runs = Vec<(&'static str, Option<Run>)>;
+#[derive(Debug)]
+pub struct Runs {
+    /// Of proxies.
+    pub proxies: Vec<(&'static str, Option<Run>)>,
+    /// Of the learner's service.
+    pub act: Option<crate::act::Run>,
+}
 
 /// The runs beside a document: `NAME.json` in a folder of its name.
 ///
@@ -33,14 +41,21 @@ pub type Runs = Vec<(&'static str, Option<Run>)>;
 /// If one cannot be read.
 pub fn runs(document: &Path) -> io::Result<Runs> {
     let folder = document.with_extension("");
-    let read = |name| {
-        let path = folder.join(name).with_extension("json");
-        if !path.exists() {
-            return Ok((name, None));
-        }
-        Ok((name, Some(serde_json::from_slice(&fs::read(path)?)?)))
-    };
-    NAMES.into_iter().map(read).collect()
+    let proxies = NAMES
+        .into_iter()
+        .map(|name| Ok((name, read(&folder, name)?)));
+    Ok(Runs {
+        proxies: proxies.collect::<io::Result<_>>()?,
+        act: read(&folder, "act")?,
+    })
+}
+
+fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> io::Result<Option<T>> {
+    let path = folder.join(name).with_extension("json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_slice(&fs::read(path)?)?))
 }
 
 /// Writes each part anew between `<!-- tars-bench: NAME -->` and `<!-- tars-bench: end -->`: the tables of that run, or under the name
@@ -73,12 +88,16 @@ pub fn rewrite(document: &str, folder: &str, runs: &Runs) -> Result<String, Erro
 
 fn text(name: &str, folder: &str, runs: &Runs) -> Option<String> {
     if name == "targets" {
-        let all = runs.iter().filter_map(|(_, run)| run.as_ref());
+        let all = runs.proxies.iter().filter_map(|(_, run)| run.as_ref());
         return Some(met(&all.flat_map(targets).collect::<Vec<_>>()));
     }
-    let (_, run) = runs.iter().find(|(known, _)| *known == name)?;
+    let unmeasured = || Some("Not measured yet.".to_owned());
+    if name == "act" {
+        return runs.act.as_ref().map(act).or_else(unmeasured);
+    }
+    let (_, run) = runs.proxies.iter().find(|(known, _)| *known == name)?;
     let Some(run) = run else {
-        return Some("Not measured yet.".to_owned());
+        return unmeasured();
     };
     let mut text = String::new();
     if pictures(run).is_some() {
@@ -98,7 +117,10 @@ mod tests {
 
     #[test]
     fn only_the_parts_are_written() {
-        let runs = vec![("peers", Some(even())), ("count", None)];
+        let runs = Runs {
+            proxies: vec![("peers", Some(even())), ("count", None)],
+            act: None,
+        };
         let document = "a\n<!-- tars-bench: peers -->\nold\n<!-- tars-bench: end -->\nb\n<!-- tars-bench: count -->\n<!-- tars-bench: end -->\nc\n";
         let written = rewrite(document, "d", &runs).unwrap();
         assert!(

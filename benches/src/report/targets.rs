@@ -30,6 +30,25 @@ pub struct Target {
 }
 
 impl Target {
+    /// At most so much.
+    pub(super) fn at_most(what: String, measured: Spread, digits: usize, limit: f64) -> Self {
+        Self {
+            what,
+            measured,
+            digits,
+            at_most: true,
+            limit,
+        }
+    }
+
+    /// At least so much.
+    pub(super) fn at_least(what: String, measured: Spread, digits: usize, limit: f64) -> Self {
+        Self {
+            at_most: false,
+            ..Self::at_most(what, measured, digits, limit)
+        }
+    }
+
     /// Whether it is reached.
     #[must_use]
     pub fn is_met(&self) -> bool {

@@ -17,6 +17,22 @@ pub(super) const LISTEN_PORT: u16 = 6380;
 /// The same of `admin`.
 pub(super) const ADMIN_PORT: u16 = 9464;
 
+/// Written for an upstream: each client's own, as it was connecting to when it was redirected here.
+pub const ORIGINAL: &str = "original";
+
+/// Reads an upstream; none is [`ORIGINAL`].
+pub(crate) fn upstream(text: &str) -> Result<Option<Upstream>, AddressError> {
+    match text {
+        ORIGINAL => Ok(None),
+        server => server.parse().map(Some),
+    }
+}
+
+/// Writes an upstream as [`upstream`] reads it.
+pub(crate) fn show(upstream: Option<&Upstream>) -> String {
+    upstream.map_or_else(|| ORIGINAL.to_owned(), Upstream::to_string)
+}
+
 /// Where Redis is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Upstream {
@@ -105,7 +121,7 @@ impl fmt::Display for Upstream {
 }
 
 /// `host:port`, or a host alone.
-fn server(text: &str, tls: bool) -> Result<Upstream, AddressError> {
+pub(super) fn server(text: &str, tls: bool) -> Result<Upstream, AddressError> {
     let (host, port) = split(text, Some(REDIS_PORT))?;
     match port.map_or(Ok(REDIS_PORT), number)? {
         // It asks for a free port when listening; there is nothing to connect to.

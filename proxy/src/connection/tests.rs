@@ -65,9 +65,13 @@ async fn relay(client: Socket, server: Socket) -> Connection {
         trace: false,
         ..Config::default()
     };
-    let World { worker, listener } = World::before(address, config, InferParent::Off);
-    let (_, connected) = listener.upstream.connect().await.unwrap();
-    Connection::new(worker, listener, client, server, connected)
+    let World {
+        worker,
+        listener,
+        destination,
+    } = World::before(address, config, InferParent::Off);
+    let (_, connected) = destination.upstream.connect().await.unwrap();
+    Connection::new(worker, listener, destination, client, server, connected)
 }
 
 /// Says a little at a time until TLS holds a record that the kernel has no room for, then no more: all of it arrives once the

@@ -234,7 +234,7 @@ fn a_read_that_is_not_followed_is_a_read_all_the_same() {
         given(&mut reader, &["1-1"]);
         if words == many {
             // More arguments than are taken before AUTH.
-            world.listener.upstream.set_open(false);
+            world.destination.upstream.set_open(false);
             reader.cx.authenticated = false;
         }
         reader.client(&[line(before), line(words)].concat());
@@ -339,7 +339,7 @@ fn an_inferred_parent_takes_its_state_along_only_where_there_is_room() {
         let (mut reader, mut writer) = (world.connect(), world.connect());
         reader.client(&line(READ));
         reader.server(&reply);
-        world.listener.upstream.set_open(false);
+        world.destination.upstream.set_open(false);
         let sent = writer.client(&line(&format!("XADD t * {fields}")));
         assert!(
             sent.starts_with(format!("*{arguments}\r\n").as_bytes()),

@@ -90,7 +90,7 @@ pub(super) fn settle_op(
     cx: &Context,
 ) -> Option<Op> {
     let key = crate::deliveries::GroupKey {
-        upstream: cx.listener.upstream.number,
+        upstream: cx.destination.upstream.number,
         database,
         stream: settle.key,
         group: settle.group,

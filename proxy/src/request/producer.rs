@@ -230,7 +230,7 @@ impl Requests {
                 TraceState::default()
             },
             operation,
-            endpoint: cx.listener.endpoint.clone(),
+            endpoint: cx.destination.endpoint.clone(),
             stream: stream.name.clone(),
             group: None,
             consumer: None,

@@ -2,6 +2,7 @@
 
 use super::settlement::{refused_settlement, settled};
 use super::{Replies, Subscriptions};
+use crate::greeting::Stage;
 use crate::inflight::Op;
 use crate::request::Context;
 use crate::request::scan::number_line;
@@ -16,7 +17,7 @@ impl Replies {
             return;
         }
         if buf.starts_with(b"-NOAUTH") || buf.starts_with(b"-ERR Protocol error: unauth") {
-            cx.listener.upstream.set_open(false);
+            cx.destination.upstream.set_open(false);
         } else if buf.first() != Some(&b'-')
             && !matches!(
                 cx.inflight.front(),
@@ -24,6 +25,10 @@ impl Replies {
             )
         {
             cx.authenticated = true;
+            // A message was taken, and nobody had authenticated: a server that is not watched is known by that alone.
+            if matches!(cx.inflight.front(), Some(Op::Send(_) | Op::Count(_))) {
+                cx.destination.upstream.set_open(true);
+            }
         }
     }
 
@@ -57,7 +62,11 @@ impl Replies {
                 self.subscriptions = Subscriptions::default();
                 cx.database = 0;
                 cx.authenticated = false;
+                if cx.greeting == Stage::Resetting {
+                    cx.greeting = Stage::Due;
+                }
             }
+            Op::Reset if cx.greeting == Stage::Resetting => cx.greeting = Stage::Agreed,
             _ => {}
         }
     }
@@ -94,7 +103,7 @@ pub(super) fn refused(buf: &[u8]) -> Option<bool> {
 }
 
 /// The error code, `WRONGTYPE` of `-WRONGTYPE Operation against …`, if the reply is an error.
-pub(super) fn error_code(reply: &[u8]) -> Option<&str> {
+pub(crate) fn error_code(reply: &[u8]) -> Option<&str> {
     let text = match reply.split_first()? {
         (b'-', text) => text,
         (b'!', text) => text.get(memchr::memchr(b'\n', text)? + 1..)?,

@@ -192,7 +192,7 @@ fn process(
             context,
             parent: start.parent,
             trace_state: trace_state.clone(),
-            endpoint: cx.listener.endpoint.clone(),
+            endpoint: cx.destination.endpoint.clone(),
             stream: stream.name.clone(),
             group: member.group_name.clone(),
             consumer: member.consumer.clone(),
@@ -286,7 +286,7 @@ fn receive(
         } else {
             Operation::Receive
         },
-        endpoint: cx.listener.endpoint.clone(),
+        endpoint: cx.destination.endpoint.clone(),
         stream: stream.name.clone(),
         group: member.as_ref().map(|member| member.group_name.clone()),
         consumer: member.map(|member| member.consumer),
@@ -308,7 +308,7 @@ fn receive(
 
 fn group_key<'a>(stream: &'a [u8], group: &'a [u8], cx: &Context) -> GroupKey<'a> {
     GroupKey {
-        upstream: cx.listener.upstream.number,
+        upstream: cx.destination.upstream.number,
         database: cx.database,
         stream,
         group,

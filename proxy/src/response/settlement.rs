@@ -62,7 +62,7 @@ pub(crate) fn refused_settlement(settle: &Settle, cx: &Context) {
 
 fn settlement_key<'a>(settle: &'a Settle, cx: &Context) -> GroupKey<'a> {
     GroupKey {
-        upstream: cx.listener.upstream.number,
+        upstream: cx.destination.upstream.number,
         database: cx.database,
         stream: &settle.key,
         group: &settle.group,

@@ -67,10 +67,10 @@ fn every_setting_is_documented_with_its_three_names_and_its_default() {
     );
 }
 
-#[test]
-fn every_flag_of_the_dry_run_is_documented() {
+/// The section of a subcommand, whose table has a row for each of its own flags.
+fn flags_are_documented(subcommand: &str, title: &str) -> String {
     let document = read(DOCUMENT);
-    let (_, section) = document.split_once("\n## The dry run\n").unwrap();
+    let (_, section) = document.split_once(&format!("\n## {title}\n")).unwrap();
     let section = section.split("\n## ").next().unwrap();
     let documented: BTreeMap<String, &str> = rows(section)
         .filter_map(|row| match row[..] {
@@ -79,16 +79,15 @@ fn every_flag_of_the_dry_run_is_documented() {
         })
         .collect();
     let command = Cli::command();
-    let explain = command.find_subcommand("explain").unwrap();
     let mut flags = 0;
-    for arg in explain.get_arguments() {
+    for arg in command.find_subcommand(subcommand).unwrap().get_arguments() {
         let flag = match arg.get_long() {
             Some(flag) => format!("--{flag}"),
             None => "FILE".to_owned(),
         };
         let default = documented
             .get(&flag)
-            .unwrap_or_else(|| panic!("{DOCUMENT} lacks {flag} of explain"));
+            .unwrap_or_else(|| panic!("{DOCUMENT} lacks {flag} of {subcommand}"));
         let of_program = arg.get_default_values().first().and_then(|d| d.to_str());
         if let Some(of_program) = of_program.filter(|_| arg.get_action().takes_values()) {
             assert_eq!(*default, format!("`{of_program}`"), "{flag}");
@@ -97,9 +96,37 @@ fn every_flag_of_the_dry_run_is_documented() {
     }
     // And the heading of the table.
     assert_eq!(documented.len(), flags + 1, "{documented:?}");
+    section.to_owned()
+}
+
+#[test]
+fn every_flag_of_the_redirection_is_documented() {
+    flags_are_documented("intercept", "Redirection");
+}
+
+#[test]
+fn every_flag_of_the_dry_run_is_documented() {
+    let section = flags_are_documented("explain", "The dry run");
+    let command = Cli::command();
+    let explain = command.find_subcommand("explain").unwrap();
     assert!(section.contains("`REDISCLI_AUTH`"));
     let help = explain.clone().render_long_help().to_string();
     assert!(help.contains("REDISCLI_AUTH"), "{help}");
+}
+
+#[test]
+fn every_flag_of_the_probes_is_documented() {
+    let document = read(DOCUMENT);
+    let (_, section) = document.split_once("\n## Probes and hooks\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let command = Cli::command();
+    for name in ["check-live", "await-clients"] {
+        let probe = command.find_subcommand(name).unwrap();
+        for arg in probe.get_arguments() {
+            let written = format!("{name} --{} ", arg.get_long().unwrap());
+            assert!(section.contains(&written), "{DOCUMENT} lacks {written}");
+        }
+    }
 }
 
 #[test]
@@ -125,8 +152,11 @@ fn every_example_of_a_file_can_be_used() {
                 config: Some(path),
                 ..Flags::default()
             };
-            let (_, warnings) = config::load(&flags, &Environment::default())
-                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            let env: Environment = [("SHOP_REDIS_URL", "redis://redis.internal")]
+                .into_iter()
+                .collect();
+            let (_, warnings) =
+                config::load(&flags, &env).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert!(warnings.is_empty(), "{name}: {warnings:?}");
             examples += 1;
         }

@@ -336,6 +336,10 @@ fn a_start_that_cannot_be_is_one_sentence() {
         (vec!["--data", &data], "belongs to another tars-agent"),
         (vec!["--data", "/proc/nothing"], "--data: /proc/nothing"),
         (
+            vec!["--data", "/proc/self/status"],
+            "--data: /proc/self/status: this is no directory",
+        ),
+        (
             vec!["--data", &data, "--token-file", "/nothing"],
             "--token-file: /nothing",
         ),

@@ -140,6 +140,36 @@ fn every_error_says_where_what_and_what_would_be_right() {
             &["--tls-cert: unix:/s is a Unix socket; TLS needs host:port"],
         ),
         (
+            &[
+                "--upstream=original",
+                "--tls-cert=/c",
+                "--tls-key=/k",
+                "--upstream-ca=/a",
+            ],
+            &[],
+            "",
+            &[
+                "--tls-cert: what is redirected here is passed on as it is (upstream = \"original\"), TLS too; leave this out",
+                "--upstream-ca: original is reached without TLS by the proxy; leave this out",
+            ],
+        ),
+        (
+            &["--listen=unix:/s", "--upstream=original"],
+            &[],
+            "",
+            &[
+                "--listen: unix:/s is a Unix socket, and nothing is redirected there; write host:port",
+            ],
+        ),
+        (
+            &[],
+            &[],
+            "[[listener]]\nlisten = 'h:1'\nupstream = 'original'\n[[listener]]\nlisten = 'h:2'\nupstream = 'original'",
+            &[
+                "F:6 listener.upstream: there is a listener before it with upstream original; redirect all ports to that one",
+            ],
+        ),
+        (
             &["--upstream-server-name=a b", "--tls-cert="],
             &[],
             "",
