@@ -131,6 +131,7 @@ impl Originals {
                 region: self.region.clone(),
             }),
             upstream: Arc::new(Upstream::original(number, address, self.outgoing.clone())),
+            greeting: None,
         });
         // Beyond, a server is known to its connections alone.
         if known.destinations.len() < MAX_DESTINATIONS {

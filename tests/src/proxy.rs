@@ -29,6 +29,7 @@ use metrics::Metrics;
 pub struct Builder {
     upstream: String,
     listen: Option<Address>,
+    admin: Option<String>,
     listeners: Vec<(Address, String)>,
     config: Option<String>,
     args: Vec<String>,
@@ -118,6 +119,21 @@ impl Builder {
         self
     }
 
+    /// Answers probes there instead of on a free port.
+    #[must_use]
+    pub fn admin(mut self, address: &str) -> Self {
+        self.admin = Some(address.to_owned());
+        self
+    }
+
+    /// Takes its server's URL, with user, password and database, from the environment instead.
+    #[must_use]
+    pub fn upstream_env(mut self, url: &str) -> Self {
+        self.upstream.clear();
+        self.args(["--upstream-env", "SHOP_REDIS_URL"])
+            .env("SHOP_REDIS_URL", url)
+    }
+
     /// Listens there instead of on a free port.
     #[must_use]
     pub fn listen(mut self, address: Address) -> Self {
@@ -158,11 +174,14 @@ impl Builder {
         let address = self
             .listen
             .unwrap_or_else(|| Address::Tcp(listen_port.addr()));
-        let mut args = vec!["--admin".into(), admin_port.addr()];
+        let admin = self.admin.unwrap_or_else(|| admin_port.addr());
+        let mut args = vec!["--admin".into(), admin.clone()];
         let mut config = self.config;
         if self.listeners.is_empty() {
             args.extend(["--listen".into(), address.to_string()]);
-            args.extend(["--upstream".into(), self.upstream]);
+            if !self.upstream.is_empty() {
+                args.extend(["--upstream".into(), self.upstream]);
+            }
         } else {
             // With several, only a file can say which has which server.
             let first = (address.clone(), self.upstream);
@@ -180,7 +199,7 @@ impl Builder {
             args.extend(["--config".into(), path.display().to_string()]);
         }
         args.extend(self.args);
-        let admin = Address::Tcp(admin_port.addr());
+        let admin = Address::Tcp(admin);
         let user = self.user.map(|uid| User::of(uid, dir.path()));
         let process = run_with(
             &args,
@@ -244,6 +263,7 @@ impl Proxy {
         Builder {
             upstream: upstream.to_owned(),
             listen: None,
+            admin: None,
             listeners: Vec::new(),
             config: None,
             args: Vec::new(),
@@ -468,8 +488,21 @@ impl Proxy {
 #[track_caller]
 #[must_use]
 pub fn run_to_end(args: &[&str]) -> (ExitStatus, String, String) {
+    run_to_end_with(args, &[])
+}
+
+/// The same with these variables.
+///
+/// # Panics
+/// When it does not end.
+#[track_caller]
+#[must_use]
+pub fn run_to_end_with(
+    args: &[&str],
+    environment: &[(String, String)],
+) -> (ExitStatus, String, String) {
     let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-    let mut process = run(&args, &[]);
+    let mut process = run(&args, environment);
     let status = process.wait_exit(PATIENCE);
     (status, process.stdout(), process.stderr())
 }

@@ -150,6 +150,15 @@ fn restarts() -> u64 {
     restarts.filter_map(Value::as_u64).sum()
 }
 
+/// Says so when it is dropped, by a failure too.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 #[ignore = "needs a cluster: make e2e-k8s"]
 fn one_replica_is_killed_and_no_review_fails() {
@@ -160,6 +169,7 @@ fn one_replica_is_killed_and_no_review_fails() {
     let before = restarts();
     let done = AtomicBool::new(false);
     let (reviews, failed) = thread::scope(|scope| {
+        let ended = Ended(&done);
         let reviewing = scope.spawn(|| {
             let (mut reviews, mut failed) = (0, 0);
             while !done.load(Ordering::Relaxed) {
@@ -180,7 +190,7 @@ fn one_replica_is_killed_and_no_review_fails() {
             "deployment/tars-injector",
         ];
         kubectl(&[&["--namespace", TARS], &status[..]].concat(), "");
-        done.store(true, Ordering::Relaxed);
+        drop(ended);
         reviewing.join().unwrap()
     });
     assert_eq!(failed, 0, "of {reviews} reviews");

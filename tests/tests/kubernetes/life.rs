@@ -52,6 +52,16 @@ fn a_rolling_restart_loses_no_message() {
     for deployment in &deployments {
         namespace.wait_rollout(deployment);
     }
+    // A program that is told to end before it listens for that is killed in the end.
+    let new = names("orders");
+    eventually("the new pod makes orders", PATIENCE, || {
+        let made = orders(&namespace, "orders").1;
+        let by = |pod: &String| made.iter().any(|order| order.starts_with(pod.as_str()));
+        new.iter()
+            .filter(|pod| !before[0].contains(*pod))
+            .any(by)
+            .then_some(())
+    });
     // Who makes orders says how many they were when it ends.
     namespace.kubectl(&["scale", "deployment/orders", "--replicas=0"]);
     eventually("no pod is as before", PATIENCE, || {

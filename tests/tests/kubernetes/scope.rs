@@ -65,17 +65,17 @@ fn what_is_applied_again_is_unchanged() {
     namespace.wait_rollout("deployment/payments");
     namespace.wait("pod/orders", "condition=Ready");
     let before = ["deployment/payments", "pod/orders"].map(|what| namespace.get(what));
-    for manifest in [&deployment, &pod] {
-        let answer = namespace.apply(manifest);
-        assert!(
-            answer.out.contains(" unchanged"),
-            "{}{}",
-            answer.out,
-            answer.err
-        );
-    }
+    let answer = namespace.apply(&deployment);
+    assert!(
+        answer.out.contains(" unchanged"),
+        "{}{}",
+        answer.out,
+        answer.err
+    );
+    // Of a bare pod kubectl sends the variables as they were, and the webhook puts them back.
+    namespace.apply(&pod);
     // A change of the pod itself passes, and takes nothing away.
-    namespace.apply(&pod.replace("e2e: x", "e2e: y"));
+    namespace.apply(&pod.replace("e2e: x", "e2e: other"));
     let after = ["deployment/payments", "pod/orders"].map(|what| namespace.get(what));
     for (before, after) in before.iter().zip(&after) {
         for field in ["uid", "generation"] {
@@ -83,7 +83,7 @@ fn what_is_applied_again_is_unchanged() {
         }
         assert_eq!(before["spec"], after["spec"]);
     }
-    assert_eq!(after[1]["metadata"]["annotations"]["e2e"], "y");
+    assert_eq!(after[1]["metadata"]["annotations"]["e2e"], "other");
 }
 
 #[test]
@@ -103,7 +103,12 @@ fn a_dry_run_shows_the_proxy_and_leaves_nothing() {
         let answer = namespace.kubectl_with(&args, &pod.manifest());
         let shown: Value = serde_json::from_str(&answer.out).unwrap();
         assert_eq!(has_proxy(&shown), injected, "{shown:#}");
-        assert_eq!(answer.err.contains("tars.dev/mode"), !injected, "{}", answer.err);
+        assert_eq!(
+            answer.err.contains("tars.dev/mode"),
+            !injected,
+            "{}",
+            answer.err
+        );
     }
     let left = namespace
         .kubectl(&["get", "pods,events", "--output=name"])

@@ -10,8 +10,8 @@ table inet tars {
 \t\tmeta skuid 2102 return
 \t\tmeta skuid 8277 return
 \t\tmeta skuid 65532 return
-\t\ttcp dport 6379 redirect to :16380
-\t\ttcp dport 7000 redirect to :16380
+\t\ttcp dport 6379 tcp flags syn / fin,syn,rst,ack redirect to :16380
+\t\ttcp dport 7000 tcp flags syn / fin,syn,rst,ack redirect to :16380
 \t}
 }
 ";
@@ -22,7 +22,7 @@ fn nft(line: &str) -> String {
 
 /// With the numbers of tables, chains and rules: whether they are the same ones.
 fn list() -> String {
-    nft("-n -a list ruleset")
+    nft("-u -a list ruleset")
 }
 
 #[track_caller]
@@ -45,7 +45,7 @@ fn rules_are_made_once_changed_as_a_whole_and_removed() {
 
         let ports = "--ports 7000,6379";
         ends(ports, 0, "tcp dport 7000 redirect to :16380");
-        assert_eq!(nft("-n list table inet tars"), RULES);
+        assert_eq!(nft("-u list table inet tars"), RULES);
         let made = list();
         ends(&format!("{ports} --check"), 0, "");
         ends(ports, 0, "meta skuid 8277 return");
@@ -87,6 +87,10 @@ fn what_others_did_to_the_table_is_told_and_put_right() {
             ),
             (
                 "add rule inet tars output tcp dport 6379 redirect to :16380",
+                "not expected: a rule that was not made by this program",
+            ),
+            (
+                "add rule inet tars output meta skuid 1337 return",
                 "in another order, or there more than once",
             ),
             (
@@ -115,7 +119,7 @@ fn what_others_did_to_the_table_is_told_and_put_right() {
             nft(change);
             ends(&format!("{ports} --check"), 1, told);
             ends(ports, 0, "");
-            assert_eq!(nft("-n list table inet tars"), RULES, "after: {change}");
+            assert_eq!(nft("-u list table inet tars"), RULES, "after: {change}");
         }
     });
 }

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use redis::streams::StreamReadReply;
 use redis::{Commands as _, Connection};
 use tars_tests::otlp::{Span, SpanKind};
-use tars_tests::pod::{self, Node, run_program};
+use tars_tests::pod::{self, Node, intercept, run_program};
 use tars_tests::server::Kind;
 
 use crate::{Stage, redirect};
@@ -69,6 +69,53 @@ fn each_server_is_itself() {
         assert_linked(&spans, "10.44.0.12", 7000);
         let known = stage.proxy.metric("tars_proxy_original_destinations", &[]);
         assert_eq!(known, 2.0);
+    });
+}
+
+#[test]
+fn one_server_under_two_addresses() {
+    pod::run("servers::one_server_under_two_addresses", |pod| {
+        let both = ["--bind", "10.44.0.11", "10.44.0.12"];
+        let node = pod.server(Kind::Redis70, "10.44.0.11:6379", &both);
+        let stage = Stage::new();
+        redirect("6379");
+        send_and_read(&mut connect(&node), "1-1");
+        let open = || stage.proxy.metric("tars_proxy_deliveries", &[]);
+        let other = redis::Client::open("redis://10.44.0.12").unwrap();
+        let acknowledged: u32 = (other.get_connection().unwrap())
+            .xack("orders", "billing", &["1-1"])
+            .unwrap();
+        assert_eq!((acknowledged, open()), (1, 1.0));
+    });
+}
+
+#[test]
+fn connections_that_are_open_already() {
+    pod::run("servers::connections_that_are_open_already", |pod| {
+        let node = pod.server(Kind::Redis70, "10.44.0.11:6379", &[]);
+        let stage = Stage::new();
+        let mut open = node.connect();
+        assert_eq!(open.call(&["PING"]), "+PONG\r\n");
+        redirect("6379");
+        assert_eq!(
+            open.call(&["XADD", "orders", "1-1", "a", "b"]),
+            "$3\r\n1-1\r\n"
+        );
+        let connections = || stage.proxy.metric("tars_proxy_connections_total", &[]);
+        assert_eq!(connections(), 0.0);
+        let mut redirected = node.connect();
+        assert_eq!(redirected.call(&["XLEN", "orders"]), ":1\r\n");
+        assert_eq!(connections(), 1.0);
+        // Nor does a change of the rules touch one that was redirected.
+        redirect("7000");
+        assert_eq!(redirected.call(&["XLEN", "orders"]), ":1\r\n");
+        assert_eq!(open.call(&["XLEN", "orders"]), ":1\r\n");
+        assert_eq!(connections(), 1.0);
+        assert!(intercept("--remove").status.success());
+        // Without rules the kernel follows connections no more: what was redirected has no other end.
+        redirected.command(&["XLEN", "orders"]);
+        assert!(redirected.try_reply().is_err());
+        assert_eq!(open.call(&["XLEN", "orders"]), ":1\r\n");
     });
 }
 
