@@ -80,7 +80,7 @@ bench-agent: bench-agent-http ## measure the learner's service, and the learner 
 	cargo build --release --quiet --package tars-agent --example bench
 	agent-runtime/scripts/python agent-runtime/scripts/bench.py $(or $(CARGO_TARGET_DIR),target)/release/examples/bench
 
-bench-agent-http: ## measure acting over HTTP beside a bare axum, round by round, in under 5 minutes
+bench-agent-http: ## measure acting over HTTP beside a bare axum, round by round, in about 6 minutes
 	@scripts/bench act
 
 soak: ## let the learner's service live through HOURS (48, half an hour; 3.2 are two minutes) at 96 times the pace, and see whether its memory grows: soak/soak.svg

@@ -61,6 +61,15 @@ impl Kernel for Gemm<'_> {
     fn run<V: Vector>(mut self) {
         debug_assert!(self.n.is_multiple_of(LANES));
         let mut j = 0;
+        // One row has one sum a column: with few columns at once, each addition would wait for the one before.
+        while self.m == 1 && j + 8 * V::LANES <= self.n {
+            self.tile::<V, 8, 1>(0, j);
+            j += 8 * V::LANES;
+        }
+        while self.m == 1 && j + 4 * V::LANES <= self.n {
+            self.tile::<V, 4, 1>(0, j);
+            j += 4 * V::LANES;
+        }
         while j + 2 * V::LANES <= self.n {
             self.columns::<V, 2>(j);
             j += 2 * V::LANES;
@@ -152,6 +161,7 @@ mod tests {
         let mut random = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.normal() as f32).collect() };
         for (m, k, n) in [
             (1, 1, 16),
+            (1, 9, 208),
             (3, 5, 16),
             (8, 4, 32),
             (13, 64, 48),

@@ -56,10 +56,14 @@ pub enum Component {
     Normalisers,
     /// What the latest updates said of themselves.
     History,
+    /// What a checkpoint is written from: [set aside](MemoryBudget::set_aside), for it is there for moments only.
+    Checkpoint,
+    /// Bodies of requests and what is made of them: set aside, too.
+    Bodies,
 }
 
 impl Component {
-    /// All of them, in the order in which they are listed.
+    /// Those that are there all the time, in the order in which they are listed.
     pub const ALL: [Self; 11] = [
         Self::Parameters,
         Self::Gradient,
@@ -89,6 +93,8 @@ impl Component {
             Self::Minibatch => "minibatch",
             Self::Normalisers => "normalisers",
             Self::History => "history",
+            Self::Checkpoint => "checkpoint",
+            Self::Bodies => "bodies",
         }
     }
 
@@ -150,13 +156,24 @@ pub enum Storage<'a> {
     Mapped(&'a Path),
 }
 
-/// So many bytes, and no more. Clones share it.
+/// So many bytes, and no more. Clones share it, and their account; [other accounts](MemoryBudget::account) share the bytes only.
 #[derive(Clone, Debug)]
-pub struct MemoryBudget(Arc<Inner>);
+pub struct MemoryBudget {
+    all: Arc<Bytes>,
+    account: Arc<Account>,
+}
 
+/// What all accounts share.
 #[derive(Debug)]
-struct Inner {
+struct Bytes {
     limit: usize,
+    reserved: AtomicUsize,
+    /// Of what is reserved.
+    set_aside: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Account {
     reserved: AtomicUsize,
     by_component: [AtomicUsize; Component::ALL.len()],
 }
@@ -165,11 +182,14 @@ impl MemoryBudget {
     /// A budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Inner {
-            limit,
-            reserved: AtomicUsize::new(0),
-            by_component: Default::default(),
-        }))
+        Self {
+            all: Arc::new(Bytes {
+                limit,
+                reserved: AtomicUsize::new(0),
+                set_aside: AtomicUsize::new(0),
+            }),
+            account: Arc::default(),
+        }
     }
 
     /// A budget of `configured` bytes; of what a [cgroup's limit leaves](within) if nothing is configured; else of [`DEFAULT_BUDGET`].
@@ -179,21 +199,43 @@ impl MemoryBudget {
         Self::new(configured.unwrap_or_else(|| limit().map_or(DEFAULT_BUDGET, within)))
     }
 
+    /// The same budget, with an account of its own of what is reserved from it.
+    #[must_use]
+    pub fn account(&self) -> Self {
+        Self {
+            all: self.all.clone(),
+            account: Arc::default(),
+        }
+    }
+
     /// How many bytes it has in all.
     #[must_use]
     pub fn limit(&self) -> usize {
-        self.0.limit
+        self.all.limit
     }
 
-    /// How many bytes of memory are reserved. What is mapped is not.
+    /// How many bytes of memory are reserved by all accounts. What is mapped is not.
+    #[must_use]
+    pub fn reserved_by_all(&self) -> usize {
+        self.all.reserved.load(Relaxed)
+    }
+
+    /// How many of them are in memory all the time: what is set aside is not.
+    #[must_use]
+    pub fn held_by_all(&self) -> usize {
+        self.reserved_by_all()
+            .saturating_sub(self.all.set_aside.load(Relaxed))
+    }
+
+    /// How many bytes this account has reserved.
     #[must_use]
     pub fn reserved(&self) -> usize {
-        self.0.reserved.load(Relaxed)
+        self.account.reserved.load(Relaxed)
     }
 
-    /// How many bytes each component has reserved.
+    /// How many bytes each component has reserved by this account.
     pub fn by_component(&self) -> impl Iterator<Item = (Component, usize)> {
-        let bytes = |component| self.0.by_component[component as usize].load(Relaxed);
+        let bytes = |component| self.account.by_component[component as usize].load(Relaxed);
         Component::ALL
             .into_iter()
             .map(move |component| (component, bytes(component)))
@@ -237,33 +279,55 @@ impl MemoryBudget {
         })?;
         Ok(Buffer {
             data: Data::Mapped(mapped),
-            reservation: self.list(component, bytes),
+            reservation: self.list(component, bytes, Kind::Mapped),
+        })
+    }
+
+    /// Sees to it that others leave so much for what is allocated again and again, and given back.
+    ///
+    /// # Errors
+    /// If it does not fit.
+    pub fn set_aside(&self, component: Component, bytes: usize) -> Result<Reservation, OverBudget> {
+        self.take(component, bytes)?;
+        self.all.set_aside.fetch_add(bytes, Relaxed);
+        Ok(Reservation {
+            budget: self.clone(),
+            component,
+            bytes,
+            kind: Kind::SetAside,
         })
     }
 
     fn reserve(&self, component: Component, bytes: usize) -> Result<Reservation, OverBudget> {
-        debug_assert!(!component.is_mapped());
-        let limit = self.0.limit;
-        self.0
-            .reserved
+        self.take(component, bytes)?;
+        Ok(self.list(component, bytes, Kind::Held))
+    }
+
+    fn take(&self, component: Component, bytes: usize) -> Result<(), OverBudget> {
+        let Bytes {
+            limit, reserved, ..
+        } = &*self.all;
+        reserved
             .try_update(Relaxed, Relaxed, |reserved| {
-                reserved.checked_add(bytes).filter(|&sum| sum <= limit)
+                reserved.checked_add(bytes).filter(|sum| sum <= limit)
             })
             .map_err(|reserved| OverBudget {
                 component,
                 wanted: bytes,
                 free: limit - reserved,
-                limit,
+                limit: *limit,
             })?;
-        Ok(self.list(component, bytes))
+        self.account.reserved.fetch_add(bytes, Relaxed);
+        Ok(())
     }
 
-    fn list(&self, component: Component, bytes: usize) -> Reservation {
-        self.0.by_component[component as usize].fetch_add(bytes, Relaxed);
+    fn list(&self, component: Component, bytes: usize, kind: Kind) -> Reservation {
+        self.account.by_component[component as usize].fetch_add(bytes, Relaxed);
         Reservation {
             budget: self.clone(),
             component,
             bytes,
+            kind,
         }
     }
 }
@@ -277,23 +341,36 @@ pub fn within(limit: u64) -> usize {
 
 /// Bytes taken from a budget, or mapped beside it, until it is dropped.
 #[derive(Debug)]
-struct Reservation {
+pub struct Reservation {
     budget: MemoryBudget,
     component: Component,
     bytes: usize,
+    kind: Kind,
+}
+
+/// Where what is reserved is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// In memory.
+    Held,
+    /// In memory now and then.
+    SetAside,
+    /// In a file, and not of the budget.
+    Mapped,
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let Inner {
-            reserved,
-            by_component,
-            ..
-        } = &*self.budget.0;
-        if !self.component.is_mapped() {
-            reserved.fetch_sub(self.bytes, Relaxed);
+        let MemoryBudget { all, account } = &self.budget;
+        if self.kind == Kind::SetAside {
+            all.set_aside.fetch_sub(self.bytes, Relaxed);
+        } else {
+            account.by_component[self.component as usize].fetch_sub(self.bytes, Relaxed);
         }
-        by_component[self.component as usize].fetch_sub(self.bytes, Relaxed);
+        if self.kind != Kind::Mapped {
+            account.reserved.fetch_sub(self.bytes, Relaxed);
+            all.reserved.fetch_sub(self.bytes, Relaxed);
+        }
     }
 }
 
@@ -358,6 +435,36 @@ mod tests {
         drop(kept);
         assert_eq!(budget.reserved(), 0);
         assert!(budget.by_component().all(|(_, bytes)| bytes == 0));
+    }
+
+    #[test]
+    fn accounts_share_the_bytes_and_nothing_else() {
+        let budget = MemoryBudget::new(1_000);
+        let (one, other) = (budget.account(), budget.account());
+        let kept = one.buffer(Component::Rollout, 600, 0u8).expect("fits");
+        let refused = other.buffer(Component::Gradient, 500, 0u8);
+        assert_eq!(
+            refused.expect_err("does not fit").to_string(),
+            "the memory budget of 1000 bytes has 400 left, and gradient wants 500"
+        );
+        let also = other.buffer(Component::Gradient, 400, 0u8).expect("fits");
+        assert_eq!((one.reserved(), other.reserved()), (600, 400));
+        assert_eq!(budget.reserved_by_all(), 1_000);
+        drop((kept, also));
+        assert_eq!((one.reserved(), other.reserved()), (0, 0));
+        assert_eq!((budget.reserved(), budget.reserved_by_all()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_set_aside_is_taken_and_not_held() {
+        let budget = MemoryBudget::new(1_000);
+        let aside = budget.set_aside(Component::Checkpoint, 900).expect("fits");
+        assert_eq!((budget.reserved_by_all(), budget.held_by_all()), (900, 0));
+        assert!(budget.by_component().all(|(_, bytes)| bytes == 0));
+        let refused = budget.buffer(Component::Rollout, 101, 0u8);
+        assert!(refused.is_err());
+        drop(aside);
+        assert_eq!((budget.reserved(), budget.reserved_by_all()), (0, 0));
     }
 
     #[test]

@@ -340,3 +340,46 @@ fn what_cannot_be_done_is_said_in_one_sentence_and_nothing_is_overwritten() {
         "a refused run leaves nothing behind"
     );
 }
+
+#[test]
+fn time_that_cannot_be_lived_through_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    for (flag, number, found) in [
+        ("hours", "nan", "NaN"),
+        ("hours", "inf", "inf"),
+        ("hours", "0", "0"),
+        ("hours", "-1", "-1"),
+        ("speed", "0", "0"),
+        ("speed", "nan", "NaN"),
+        ("speed", "inf", "inf"),
+        ("speed", "1e7", "10000000"),
+    ] {
+        let said = refused(directory.path(), &["soak", &format!("--{flag}={number}")]);
+        assert_eq!(
+            said,
+            format!("--{flag}: expected a number above zero and up to 1000000, found {found}")
+        );
+    }
+    assert!(!directory.path().join("soak").exists());
+}
+
+/// What is too short to judge is judged so, and says nothing that is no number.
+#[test]
+fn a_soak_of_seconds_is_a_verdict_that_says_what_it_does_not_know() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = agent(
+        directory.path(),
+        &["soak", "--hours", "0.05", "--speed", "96"],
+    );
+    assert_eq!(output.status.code(), Some(64));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let sentence = "it was too short to tell whether memory grows";
+    assert!(said.lines().last().unwrap().contains(sentence), "{said}");
+    let verdict = fs::read_to_string(directory.path().join("soak/soak.json")).unwrap();
+    assert!(
+        verdict.contains(sentence) && !verdict.contains("null"),
+        "{verdict}"
+    );
+    assert!(!verdict.contains("growth\""), "{verdict}");
+    assert!(directory.path().join("soak/soak.svg").exists());
+}

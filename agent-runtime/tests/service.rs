@@ -379,7 +379,13 @@ async fn a_disk_that_refuses_stops_learning_and_nothing_else() {
 async fn many_agents_share_one_budget() {
     let directory = tempfile::tempdir().unwrap();
     let open = || {
-        let agents = Agents::new(directory.path(), 3 << 20, 1, Box::new(|_| Ok(None))).unwrap();
+        let agents = Agents::new(
+            directory.path(),
+            MemoryBudget::new(3 << 20),
+            1,
+            Box::new(|_| Ok(None)),
+        )
+        .unwrap();
         agents.start().unwrap();
         agents
     };

@@ -51,10 +51,10 @@ enum Command {
     /// Measure the learner's service beside a bare axum (needs valgrind, unless --no-instructions); print its tables, and write FILE.json and FILE.md
     Act {
         /// How often everything is measured
-        #[arg(long, default_value = "5", value_parser = clap::value_parser!(u16).range(1..))]
+        #[arg(long, default_value = "9", value_parser = clap::value_parser!(u16).range(1..))]
         rounds: u16,
         /// Seconds of each measurement
-        #[arg(long, default_value = "5", value_parser = clap::value_parser!(u16).range(1..))]
+        #[arg(long, default_value = "3", value_parser = clap::value_parser!(u16).range(1..))]
         seconds: u16,
         /// Count no instructions
         #[arg(long)]

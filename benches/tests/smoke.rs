@@ -60,7 +60,7 @@ fn a_short_run_of_the_learners_service_measures_and_reports() {
     let json = fs::read(out.with_extension("json")).unwrap();
     let run: act::Run = serde_json::from_slice(&json).unwrap();
     for case in act::Case::ALL {
-        let samples: Vec<_> = run.cases[&case].values().flatten().collect();
+        let samples: Vec<_> = run.cases.get(&case).unwrap().values().flatten().collect();
         assert!(
             samples.len() == 2 && samples.iter().all(|sample| sample.rate > 100.0),
             "{samples:?}"

@@ -115,8 +115,21 @@ fuzz_target!(|input: &str| {
     assert!(!config.summary().is_empty());
     let _ = config.rules.rule_for(text.as_bytes());
 
-    let (file, variables, flags) = described(&config);
-    let env: Environment = variables.into_iter().collect();
+    let (file, described, flags) = described(&config);
+    // Of a variable that holds a URL, the description has the name alone.
+    let named = |name: &str| {
+        let mut named = config
+            .listeners
+            .iter()
+            .filter_map(|l| l.upstream_env.as_deref());
+        named.any(|named| named == name)
+    };
+    let urls = variables.iter().filter(|(name, _)| named(name));
+    let env: Environment = described
+        .iter()
+        .map(|(name, text)| (*name, text.as_str()))
+        .chain(urls.copied())
+        .collect();
     match load_text(&flags, &env, &file) {
         Ok((again, _)) => assert_eq!(again, config, "{file}"),
         Err(error) => panic!("{error}\n{file}\n{flags:?}"),

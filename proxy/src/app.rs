@@ -24,6 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::config::{self, Address, Config, ConfigError, Limits, Reloaded};
 use crate::deliveries::Deliveries;
+use crate::greeting::Greeting;
 use crate::listener::{Acceptor, serve};
 use crate::metrics::{Bounded, Metrics};
 use crate::original::{self, Originals};
@@ -399,6 +400,7 @@ fn listeners(
                     region: config.region.clone(),
                 }),
                 upstream,
+                greeting: Greeting::new(&listener.login),
             });
             let tls = listener.tls.as_ref().map(tls::Acceptor::new).transpose()?;
             Ok(of(Destinations::One(destination), tls))

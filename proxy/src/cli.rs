@@ -1,7 +1,7 @@
-//! The command line: `tars-proxy [run]`, `check-config`, `explain`, `intercept`, and the flags that all of them take.
+//! The command line: `tars-proxy [run]`, `check-config`, `check-live`, `await-clients`, `explain`, `intercept`, and the flags that all of them take.
 
 use crate::config::Flags;
-use crate::{explain, intercept};
+use crate::{explain, intercept, probe};
 
 /// The whole command line.
 #[derive(Clone, Debug, clap::Parser)]
@@ -33,6 +33,10 @@ pub enum Command {
         #[arg(long)]
         print: bool,
     },
+    /// Ask the proxy that runs with this configuration whether it serves, and exit: 0 if it does, 1 if not
+    CheckLive(probe::LiveArgs),
+    /// Return when no client is connected to it any more, or the time is over
+    AwaitClients(probe::AwaitArgs),
     /// Dry run: what would be added to messages, and how many bytes
     Explain(explain::Args),
     /// Redirect connections to ports of Redis here (nf_tables; needs NET_ADMIN), for --upstream original

@@ -1,6 +1,8 @@
 //! What the proxy was told to do: flags over `TARS_*` environment over TOML file over defaults, checked once, immutable
 //! afterwards.
 //!
+//! `TARS_CONFIG_INLINE` is a file that is a variable's text.
+//!
 //! Every setting has one name and is written in three ways: `--drain-timeout`, `TARS_DRAIN_TIMEOUT`, `drain_timeout =`. Only
 //! tables (`[[listener]]` beyond the first, `[[stream]]` beyond `deliver` and `sample`) need the file. An empty variable is as
 //! none. How the sources meet:
@@ -19,6 +21,7 @@ mod error;
 mod file;
 mod flags;
 mod load;
+mod login;
 mod names;
 mod pattern;
 mod rules;
@@ -38,10 +41,13 @@ pub use flags::Flags;
 #[cfg(any(test, feature = "testing"))]
 pub use load::load_text;
 pub use load::{Reloaded, load, reload};
+pub use login::Login;
+#[cfg(any(test, feature = "testing"))]
+pub use login::read_login;
 pub use pattern::{Pattern, PatternError};
 pub use rules::{Deliver, Override, Relation, Rules, Sampler, StreamRule, StreamSettings};
 
-pub(crate) use value::Choice;
+pub(crate) use value::{Choice, duration};
 
 use crate::connection::READ_BYTES;
 
@@ -79,6 +85,10 @@ pub struct Listener {
     pub listen: Address,
     /// Where their commands go. None, written `original`: to wherever each client was connecting when it was redirected here.
     pub upstream: Option<Upstream>,
+    /// The variable whose URL says what is said to the server first, and, unless `upstream` does, where it is.
+    pub upstream_env: Option<Arc<str>>,
+    /// What is said to the server first, on each connection.
+    pub login: Login,
     /// How the server is reached over TLS, if it is.
     pub upstream_tls: UpstreamTls,
     /// TLS from clients.
@@ -249,6 +259,8 @@ impl Default for Listener {
                 address: Address::tcp("127.0.0.1", 6379),
                 tls: false,
             }),
+            upstream_env: None,
+            login: Login::default(),
             upstream_tls: UpstreamTls::default(),
             tls: None,
             service_name: None,

@@ -15,7 +15,9 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::budget::Account;
+use crate::chunk::Chunk;
 use crate::error::{Error, Side};
+use crate::greeting::{Greeting, Stage};
 use crate::inflight::{Inflight, Op};
 use crate::request::{Context, Raw, Requests};
 use crate::response::Replies;
@@ -90,17 +92,23 @@ impl Connection {
         connected: Connected,
     ) -> Self {
         let raw = !worker.shared.config.trace;
+        let greeting = destination.greeting.as_ref();
+        let up = Pump {
+            pending: greeting.map_or_else(Vec::new, |greeting| greeting.bytes().to_vec()),
+            ..Pump::default()
+        };
         Self {
             client,
             server,
-            up: Pump::default(),
+            up,
             down: Pump::default(),
             telemetry: Telemetry {
-                requests: Requests::default(),
+                requests: Requests::new(&destination),
                 replies: Replies::default(),
                 raw_up: raw,
                 raw_down: raw,
                 cx: Context {
+                    greeting: greeting.map(Greeting::said).unwrap_or_default(),
                     connection: worker.next_connection(),
                     inflight: Inflight::new(worker.shared.pending.clone()),
                     held_up: Account::of(worker.shared.held.clone()),
@@ -156,6 +164,10 @@ impl Connection {
                 }
                 End::Told => return Poll::Ready(Ok(())),
             }
+            if cx.greeting != Stage::Over {
+                // What the server answers wakes this task.
+                return Poll::Pending;
+            }
             let pumped = ready!(up.poll_pump(client, server, task, |chunk, consumed| {
                 if *raw_up {
                     *consumed = chunk.bytes().len();
@@ -195,6 +207,7 @@ impl Connection {
         let Self {
             client,
             server,
+            up,
             down,
             telemetry,
             quiet,
@@ -231,6 +244,9 @@ impl Connection {
                 End::Told => return Poll::Ready(Ok(())),
             }
             let pumped = ready!(down.poll_pump(server, client, task, |chunk, consumed| {
+                if cx.greeting != Stage::Over && greeted(chunk, cx, consumed) {
+                    return;
+                }
                 if *raw_down {
                     *consumed = chunk.bytes().len();
                     return;
@@ -252,6 +268,9 @@ impl Connection {
             cx.destination.upstream.heard();
             cx.worker.flush_many();
             *quiet = Quiet::default();
+            if cx.greeting != Stage::Over {
+                go_on(up, down, *raw_up, cx, task);
+            }
             if down.rests(client) {
                 written(down, replies, cx);
                 return Poll::Pending;
@@ -297,6 +316,48 @@ impl Connection {
         };
         said && self.down.is_at_rest(&self.client)
     }
+}
+
+/// Whether what the server says is its answer to the greeting.
+#[cold]
+fn greeted(chunk: &mut Chunk<'_>, cx: &mut Context, consumed: &mut usize) -> bool {
+    let destination = cx.destination.clone();
+    match (&destination.greeting, cx.greeting) {
+        (Some(greeting), Stage::Said(_)) => {
+            greeting.hear(chunk, cx, consumed);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Takes the next step of the greeting, after what the server has said.
+#[cold]
+fn go_on(up: &mut Pump, down: &mut Pump, raw: bool, cx: &mut Context, task: &TaskContext<'_>) {
+    match cx.greeting {
+        Stage::Over | Stage::Said(_) => return,
+        // Of a connection that is not understood any more, nobody sees RESET answered.
+        Stage::Resetting if !raw => return,
+        Stage::Due => {
+            if let Some(greeting) = &cx.destination.greeting {
+                up.pending.extend_from_slice(greeting.bytes());
+                cx.greeting = greeting.said();
+            }
+        }
+        Stage::Resetting | Stage::Agreed => {
+            cx.greeting = Stage::Over;
+            up.again = true;
+            up.waits = false;
+        }
+        Stage::Refused => {
+            up.end = End::Told;
+            up.waits = false;
+            // As if the server had closed.
+            down.end = End::Read;
+            down.waits = false;
+        }
+    }
+    task.waker().wake_by_ref();
 }
 
 /// What was understood has been written to the client.
@@ -360,6 +421,12 @@ impl Future for Connection {
 }
 
 impl Connection {
+    /// Whether the server has refused what it was told first. What the client has sent by then is read by nobody.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.telemetry.cx.greeting == Stage::Refused
+    }
+
     /// Closes as the other side did: a reset is passed on as a reset. What is left is the client's socket.
     #[must_use]
     pub fn close(self, result: &Result<(), Error>) -> Socket {

@@ -35,9 +35,9 @@ pub struct Args {
     /// Entries to look at in each stream
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub count: u32,
-    /// Database of the streams
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub db: u32,
+    /// Database of the streams [default: 0, or that of --upstream-env]
+    #[arg(long, value_name = "N")]
+    pub db: Option<u32>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -181,11 +181,18 @@ fn explain_streams(
 ) -> Result<StreamReport, client::Error> {
     let tls = tls::connector(server)?;
     let mut client = client::Client::connect(&upstream.address, tls.as_ref())?;
-    if let Some(password) = password {
-        client.call(&[b"AUTH", password.as_bytes()])?;
+    let login = &server.login;
+    match (password, &login.password) {
+        (Some(password), _) => client.call(&[b"AUTH", password.as_bytes()]).map(drop)?,
+        (None, Some(password)) if login.user.is_empty() => {
+            client.call(&[b"AUTH", password]).map(drop)?;
+        }
+        (None, Some(password)) => client.call(&[b"AUTH", &login.user, password]).map(drop)?,
+        (None, None) => {}
     }
-    if args.db != 0 {
-        client.call(&[b"SELECT", args.db.to_string().as_bytes()])?;
+    let database = args.db.unwrap_or(login.database);
+    if database != 0 {
+        client.call(&[b"SELECT", database.to_string().as_bytes()])?;
     }
     let mut report = StreamReport {
         upstream: upstream.to_string(),

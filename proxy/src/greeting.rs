@@ -1,5 +1,5 @@
 //! What the proxy says to a server first, for clients that were given a URL without user, password and database: AUTH and
-//! SELECT (ADR 0011), at the beginning of a connection and again after RESET.
+//! SELECT (ADR 0013), at the beginning of a connection and again after RESET.
 //!
 //! Until the server has agreed nothing of the client's passes, so that nothing is ever done with other rights, or in another
 //! database, than the URL says. Its answers are kept from the client, but for a refusal: that is the last thing the client hears.
@@ -134,7 +134,7 @@ impl Greeting {
         let needless = answer.starts_with(NEEDLESS);
         if needless && !self.needless.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                upstream = cx.listener.upstream.name(), listen = %cx.listener.address,
+                upstream = cx.destination.upstream.name(), listen = %cx.listener.address,
                 "the URL has a password, and the server wants none; it is used without"
             );
         }
@@ -149,7 +149,7 @@ impl Greeting {
             // Not the whole sentence: in it there may be the user's name.
             let error = crate::response::error_code(answer).unwrap_or("no answer of Redis");
             tracing::warn!(
-                upstream = cx.listener.upstream.name(), listen = %cx.listener.address, command, error,
+                upstream = cx.destination.upstream.name(), listen = %cx.listener.address, command, error,
                 "the server refuses what the URL says; its clients are told so, and closed, until it agrees"
             );
         }

@@ -5,6 +5,7 @@
 //! - [`config`]: what the proxy was told to do
 //! - [`connection`]: one client and one server connection, two pumps
 //! - [`chunk`]: bytes between a read and a write
+//! - [`greeting`]: what a server is told before the client's first command
 //! - [`request`]: commands, and what an XADD gets added
 //! - [`inflight`]: requests that wait for their replies
 //! - [`budget`]: the memory that they share
@@ -15,6 +16,7 @@
 //! - [`trace`]: contexts, spans, and where spans go
 //! - [`intercept`]: transparent mode: which connections come here
 //! - [`original`]: transparent mode: where a client was connecting to
+//! - [`probe`]: what other processes ask of one that runs
 //! - [`metrics`], [`error`], [`socket`], [`tls`], [`upstream`], [`worker`]: what the others use
 
 pub mod app;
@@ -26,12 +28,14 @@ pub mod connection;
 pub mod deliveries;
 pub mod error;
 pub mod explain;
+pub mod greeting;
 pub mod infer;
 pub mod inflight;
 pub mod intercept;
 pub mod listener;
 pub mod metrics;
 pub mod original;
+pub mod probe;
 pub mod request;
 pub mod response;
 pub mod socket;

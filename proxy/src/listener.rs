@@ -213,8 +213,9 @@ fn ended(connection: Connection, result: &Result<(), Error>, worker: &Worker, ke
         worker.shared.metrics.error(error.side.label());
         tracing::debug!(%error, "connection ended");
     }
+    let refused = connection.is_refused();
     let client = connection.close(result);
-    if worker.is_draining() && result.is_ok() {
+    if (refused || worker.is_draining()) && result.is_ok() {
         tokio::task::spawn_local(async move {
             let _kept = kept;
             // The time is the bound; whether the client went in it makes no difference.

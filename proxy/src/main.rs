@@ -1,48 +1,29 @@
-//! Parses, builds, waits.
+//! Reads the command line, builds, waits.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use tars_proxy::cli::{Cli, Command};
 use tars_proxy::config::{self, Config, ConfigError, Environment, Flags, LogFormat};
-use tars_proxy::{app, explain, intercept};
+use tars_proxy::{app, explain, intercept, probe};
 use tars_sidecar::logging::{self, Format};
+use tars_sidecar::program;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and the version come this way too.
-            let wrong = error.use_stderr();
-            let _ = error.print();
-            return if wrong {
-                ConfigError::EXIT_CODE.into()
-            } else {
-                ExitCode::SUCCESS
-            };
+    program::run(|cli: Cli, out, err| {
+        let (flags, env) = (cli.flags, Environment::of_process());
+        match cli.command.unwrap_or(Command::Run) {
+            Command::Run => serve(&flags, &env),
+            Command::CheckConfig { print } => config::check(&flags, &env, print, out, err),
+            Command::Intercept(args) => intercept::run(&args, out, err),
+            Command::CheckLive(args) => probe::check_live(&args, &flags, &env, out, err),
+            Command::AwaitClients(args) => probe::await_clients(&args, &flags, &env, out, err),
+            Command::Explain(args) => explain::run(&args, &flags, &env, out, err),
         }
-    };
-    let (flags, env) = (cli.flags, Environment::of_process());
-    let (mut out, mut err) = (io::stdout(), io::stderr());
-    let done = match cli.command.unwrap_or(Command::Run) {
-        Command::Run => serve(&flags, &env),
-        Command::CheckConfig { print } => config::check(&flags, &env, print, &mut out, &mut err),
-        Command::Intercept(args) => intercept::run(&args, &mut out, &mut err),
-        Command::Explain(args) => explain::run(&args, &flags, &env, &mut out, &mut err),
-    };
-    match done {
-        Ok(code) => code.into(),
-        // `explain | head` has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(err, "{error}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 fn serve(flags: &Flags, env: &Environment) -> io::Result<u8> {

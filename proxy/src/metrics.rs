@@ -291,9 +291,10 @@ impl Metrics {
         self.errors.with_label_values(&[side]).inc();
     }
 
-    /// A connection of transparent mode leads nowhere.
-    pub fn stray(&self, reason: &'static str) {
-        self.strays.with_label_values(&[reason]).inc();
+    /// Counter of connections of transparent mode that lead nowhere.
+    #[must_use]
+    pub fn strays(&self, reason: &'static str) -> IntCounter {
+        self.strays.with_label_values(&[reason])
     }
 
     /// Whether this upstream is up.

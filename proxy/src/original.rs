@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use prometheus::IntCounter;
 use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
@@ -30,7 +31,8 @@ pub struct Originals {
     known: Mutex<Known>,
     outgoing: Arc<Outgoing>,
     metrics: Arc<Metrics>,
-    strays: [Outbreak; 2],
+    not_redirected: Strays,
+    own_connections: Strays,
 }
 
 struct Known {
@@ -48,14 +50,24 @@ pub enum Stray {
     OwnConnection,
 }
 
-impl Stray {
-    /// The label of `tars_proxy_strays_total`.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::NotRedirected => "not_redirected",
-            Self::OwnConnection => "own_connection",
+/// Connections that lead nowhere for one reason: counted from the start, and logged when it begins.
+struct Strays {
+    count: IntCounter,
+    outbreak: Outbreak,
+}
+
+impl Strays {
+    fn of(metrics: &Metrics, reason: &'static str) -> Self {
+        Self {
+            count: metrics.strays(reason),
+            outbreak: Outbreak::default(),
         }
+    }
+
+    /// There is one more; whether that is the beginning of it.
+    fn begins(&self) -> bool {
+        self.count.inc();
+        self.outbreak.begins()
     }
 }
 
@@ -78,8 +90,9 @@ impl Originals {
                 next: first,
             }),
             outgoing: Arc::default(),
+            not_redirected: Strays::of(&metrics, "not_redirected"),
+            own_connections: Strays::of(&metrics, "own_connection"),
             metrics,
-            strays: Default::default(),
         }
     }
 
@@ -118,6 +131,7 @@ impl Originals {
                 region: self.region.clone(),
             }),
             upstream: Arc::new(Upstream::original(number, address, self.outgoing.clone())),
+            greeting: None,
         });
         // Beyond, a server is known to its connections alone.
         if known.destinations.len() < MAX_DESTINATIONS {
@@ -130,14 +144,12 @@ impl Originals {
 
     #[cold]
     fn turned_away(&self, stray: Stray) {
-        self.metrics.stray(stray.label());
-        let [not_redirected, own_connection] = &self.strays;
         match stray {
-            Stray::NotRedirected if not_redirected.begins() => tracing::warn!(
+            Stray::NotRedirected if self.not_redirected.begins() => tracing::warn!(
                 listen = %self.listen,
                 "a client connected to this listener itself and was not redirected here: there is no server that it leads to; let clients connect to the server's address, and redirect them with tars-proxy intercept"
             ),
-            Stray::OwnConnection if own_connection.begins() => tracing::error!(
+            Stray::OwnConnection if self.own_connections.begins() => tracing::error!(
                 listen = %self.listen,
                 uid = rustix::process::geteuid().as_raw(),
                 "a connection that this proxy made was redirected back to it, and is closed; except its user from the redirection (tars-proxy intercept --except-uid)"

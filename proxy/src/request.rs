@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crate::budget::Account;
 use crate::chunk::Chunk;
 use crate::config::Deliver as DeliverRule;
+use crate::greeting::Stage;
 use crate::infer::{self, Order};
 use crate::inflight::{FIXED_BYTES, Inflight, Op, Reader};
 use crate::response::entries::Shape;
@@ -57,6 +58,8 @@ pub struct Context {
     pub authenticated: bool,
     /// SELECTed database, as the replies tell.
     pub database: u32,
+    /// How far the server has been told who asks.
+    pub greeting: Stage,
     /// When the bytes at hand were read.
     pub now: Moment,
 }
@@ -116,6 +119,15 @@ thread_local! {
 }
 
 impl Requests {
+    /// Of a new connection.
+    #[must_use]
+    pub fn new(destination: &Destination) -> Self {
+        Self {
+            database: destination.database(),
+            ..Self::default()
+        }
+    }
+
     /// Reads the bytes at hand, and says how many may be written on; the others are to be kept and shown again, with what
     /// follows them.
     ///
@@ -133,7 +145,8 @@ impl Requests {
             let buf = chunk.bytes().get(*consumed..).unwrap_or_default();
             match &mut self.state {
                 State::Between => {
-                    if buf.is_empty() {
+                    // Behind RESET the server is told first who asks.
+                    if buf.is_empty() || cx.greeting != Stage::Over {
                         return Ok(());
                     }
                     match scan::head(buf)? {

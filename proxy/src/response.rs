@@ -19,6 +19,7 @@ use crate::infer::Latest;
 use crate::inflight::{Deliver, Op};
 use crate::request::{Context, Raw, abandon};
 use crate::trace::span::Outcome;
+pub(crate) use answer::error_code;
 use answer::{accepted, refused};
 use entries::Walk;
 use pubsub::{Push, Subscriptions};

@@ -90,6 +90,7 @@ impl World {
                 region: None,
             }),
             upstream: Arc::new(upstream),
+            greeting: None,
         });
         Self {
             worker: Rc::new(Worker::new(Arc::new(shared), 0)),
@@ -119,6 +120,7 @@ impl World {
             inference: Default::default(),
             authenticated: false,
             database: 0,
+            greeting: Default::default(),
             now: Moment::at(NOW),
         }
     }

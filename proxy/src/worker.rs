@@ -17,6 +17,7 @@ use crate::config::{self, Config, InferParent, Limits, Rules};
 use crate::connection::READ_BYTES;
 use crate::deliveries::Deliveries;
 use crate::error::Outbreak;
+use crate::greeting::Greeting;
 use crate::infer;
 use crate::metrics::Metrics;
 use crate::original::Originals;
@@ -117,6 +118,16 @@ pub struct Destination {
     pub endpoint: Arc<Endpoint>,
     /// The server.
     pub upstream: Arc<Upstream>,
+    /// What it is told first.
+    pub greeting: Option<Greeting>,
+}
+
+impl Destination {
+    /// The database that clients begin in.
+    #[must_use]
+    pub fn database(&self) -> u32 {
+        self.greeting.as_ref().map_or(0, Greeting::database)
+    }
 }
 
 impl Destinations {

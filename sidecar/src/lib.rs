@@ -6,8 +6,10 @@
 //! - [`address`]: `host:port` or `unix:/path`
 //! - [`listen`]: sockets bound before they are served
 //! - [`admin`]: the HTTP server for probes, metrics, drain and log level
+//! - [`percent`]: percent-encoding, undone
 //! - [`process`]: process and allocator gauges
 //! - [`logging`]: the log, its level changeable at run time
+//! - [`program`]: a command line in, an exit code out
 //! - [`otlp`]: export of spans, set up from the `OTEL_*` environment
 
 pub mod address;
@@ -16,7 +18,9 @@ pub mod drain;
 pub mod listen;
 pub mod logging;
 pub mod otlp;
+pub mod percent;
 pub mod process;
+pub mod program;
 pub mod readiness;
 pub mod signals;
 mod sync;

@@ -379,9 +379,17 @@ impl Agent {
     /// When it still runs, or does not get ready.
     #[track_caller]
     pub fn start_again(&mut self) {
+        self.spawn_again();
+        self.wait_ready();
+    }
+
+    /// The same, and waits for nothing.
+    ///
+    /// # Panics
+    /// When it still runs.
+    pub fn spawn_again(&mut self) {
         assert!(self.process.exited().is_some(), "it still runs");
         self.process = run(&self.args, &self.env, self.cgroup.as_deref());
-        self.wait_ready();
     }
 }
 

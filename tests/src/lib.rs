@@ -5,7 +5,7 @@
 //! [`ways`] (a stage with several proxies), [`dialogue`] and [`family`] (the same bytes over all of these; [`mask`]: what may
 //! differ). [`scripted`] is a server that says what it is told to, [`parrot`] one that its client tells, [`liar`] one that lies to
 //! some and is honest to others, [`chopper`] one that says it in pieces. [`clients`] are programs that use real client libraries.
-//! [`agent`] is the learner as a service, which [`cgroup`] leaves little memory.
+//! [`agent`] is the learner as a service, which [`cgroup`] leaves little memory. [`pod`] is a network of the test's own.
 //! Below them: [`process`], [`port`], [`parts`], [`address`], [`http`], [`tls`], [`wait`].
 //!
 //! Everything is synchronous, and whatever serves runs outside the test's own thread, so that it is used alike from a plain
@@ -27,6 +27,7 @@ pub mod mask;
 pub mod otlp;
 pub mod parrot;
 pub mod parts;
+pub mod pod;
 pub mod port;
 pub mod process;
 pub mod proxy;

@@ -3,7 +3,9 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::fs::Permissions;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -27,15 +29,24 @@ use metrics::Metrics;
 pub struct Builder {
     upstream: String,
     listen: Option<Address>,
+    admin: Option<String>,
     listeners: Vec<(Address, String)>,
     config: Option<String>,
     args: Vec<String>,
     env: Vec<(String, String)>,
     inherited: Vec<OwnedFd>,
     descriptors: Option<u32>,
+    user: Option<u32>,
 }
 
 impl Builder {
+    /// It runs as this user, and may do nothing more than anybody. For tests that run as root.
+    #[must_use]
+    pub fn user(mut self, uid: u32) -> Self {
+        self.user = Some(uid);
+        self
+    }
+
     /// It can open as many descriptors and no more (`ulimit -n`).
     #[must_use]
     pub fn descriptors(mut self, limit: u32) -> Self {
@@ -108,6 +119,21 @@ impl Builder {
         self
     }
 
+    /// Answers probes there instead of on a free port.
+    #[must_use]
+    pub fn admin(mut self, address: &str) -> Self {
+        self.admin = Some(address.to_owned());
+        self
+    }
+
+    /// Takes its server's URL, with user, password and database, from the environment instead.
+    #[must_use]
+    pub fn upstream_env(mut self, url: &str) -> Self {
+        self.upstream.clear();
+        self.args(["--upstream-env", "SHOP_REDIS_URL"])
+            .env("SHOP_REDIS_URL", url)
+    }
+
     /// Listens there instead of on a free port.
     #[must_use]
     pub fn listen(mut self, address: Address) -> Self {
@@ -148,11 +174,14 @@ impl Builder {
         let address = self
             .listen
             .unwrap_or_else(|| Address::Tcp(listen_port.addr()));
-        let mut args = vec!["--admin".into(), admin_port.addr()];
+        let admin = self.admin.unwrap_or_else(|| admin_port.addr());
+        let mut args = vec!["--admin".into(), admin.clone()];
         let mut config = self.config;
         if self.listeners.is_empty() {
             args.extend(["--listen".into(), address.to_string()]);
-            args.extend(["--upstream".into(), self.upstream]);
+            if !self.upstream.is_empty() {
+                args.extend(["--upstream".into(), self.upstream]);
+            }
         } else {
             // With several, only a file can say which has which server.
             let first = (address.clone(), self.upstream);
@@ -170,10 +199,18 @@ impl Builder {
             args.extend(["--config".into(), path.display().to_string()]);
         }
         args.extend(self.args);
-        let admin = Address::Tcp(admin_port.addr());
-        let process = run_with(&args, &self.env, self.inherited, self.descriptors);
+        let admin = Address::Tcp(admin);
+        let user = self.user.map(|uid| User::of(uid, dir.path()));
+        let process = run_with(
+            &args,
+            &self.env,
+            self.inherited,
+            self.descriptors,
+            user.as_ref(),
+        );
         Proxy {
             process,
+            user,
             address,
             admin,
             args,
@@ -192,8 +229,25 @@ pub struct Proxy {
     admin: Address,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    user: Option<User>,
     dir: TempDir,
     _ports: [Port; 2],
+}
+
+/// Somebody else, who has a copy of the program where it can be read: the folder that it was built in need not be everybody's.
+#[derive(Debug)]
+struct User {
+    uid: u32,
+    program: PathBuf,
+}
+
+impl User {
+    fn of(uid: u32, folder: &Path) -> Self {
+        let program = folder.join("tars-proxy");
+        std::fs::copy(binary(), &program).unwrap();
+        std::fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+        Self { uid, program }
+    }
 }
 
 impl Proxy {
@@ -209,12 +263,14 @@ impl Proxy {
         Builder {
             upstream: upstream.to_owned(),
             listen: None,
+            admin: None,
             listeners: Vec::new(),
             config: None,
             args: Vec::new(),
             env: Vec::new(),
             inherited: Vec::new(),
             descriptors: None,
+            user: None,
         }
     }
 
@@ -367,7 +423,7 @@ impl Proxy {
     #[track_caller]
     pub fn start_again(&mut self) {
         assert!(self.process.exited().is_some(), "this proxy still runs");
-        self.process = run(&self.args, &self.env);
+        self.process = run_with(&self.args, &self.env, Vec::new(), None, self.user.as_ref());
         self.wait_ready();
     }
 
@@ -432,15 +488,28 @@ impl Proxy {
 #[track_caller]
 #[must_use]
 pub fn run_to_end(args: &[&str]) -> (ExitStatus, String, String) {
+    run_to_end_with(args, &[])
+}
+
+/// The same with these variables.
+///
+/// # Panics
+/// When it does not end.
+#[track_caller]
+#[must_use]
+pub fn run_to_end_with(
+    args: &[&str],
+    environment: &[(String, String)],
+) -> (ExitStatus, String, String) {
     let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-    let mut process = run(&args, &[]);
+    let mut process = run(&args, environment);
     let status = process.wait_exit(PATIENCE);
     (status, process.stdout(), process.stderr())
 }
 
 #[track_caller]
 fn run(args: &[String], environment: &[(String, String)]) -> Process {
-    run_with(args, environment, Vec::new(), None)
+    run_with(args, environment, Vec::new(), None, None)
 }
 
 /// A shell moves the descriptors to where they are looked for, and becomes the program under the process id it had. What the program
@@ -459,6 +528,7 @@ fn run_with(
     environment: &[(String, String)],
     inherited: Vec<OwnedFd>,
     descriptors: Option<u32>,
+    user: Option<&User>,
 ) -> Process {
     // Each shell becomes what follows it.
     let mut line: Vec<OsString> = Vec::new();
@@ -468,7 +538,25 @@ fn run_with(
     if let Some(index) = inherited.len().checked_sub(1) {
         line.extend(["/bin/sh", "-c", ACTIVATE[index], "sh"].map(OsString::from));
     }
-    line.push(binary().into());
+    match user {
+        Some(User { uid, program }) => {
+            let uid = uid.to_string();
+            // A program that becomes another user's is not killed with its parent any more, unless it asks again.
+            let become_user = [
+                "setpriv",
+                "--reuid",
+                &uid,
+                "--regid",
+                &uid,
+                "--clear-groups",
+            ];
+            let and_nothing_more = ["--bounding-set=-all", "--pdeathsig", "KILL", "--"];
+            line.extend(become_user.map(OsString::from));
+            line.extend(and_nothing_more.map(OsString::from));
+            line.push(program.into());
+        }
+        None => line.push(binary().into()),
+    }
     Process::start(Path::new(&line[0]), |command| {
         command.args(&line[1..]);
         let mut sockets = inherited.into_iter();

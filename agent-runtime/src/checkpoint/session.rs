@@ -56,6 +56,15 @@ fn read_rewards(read: &Read<'_>, rewards: &mut Rewards) -> Result<bool, BadTenso
 }
 
 impl Snapshot {
+    /// How many bytes it takes at most to make one of this session: parameters and Adam's two moments, and what runs on of rewards, gathered and then laid
+    /// out as files.
+    #[must_use]
+    pub fn most(session: &Session) -> usize {
+        let numbers = 3 * session.learner.parameters().len() * size_of::<f32>();
+        let running = session.rewards.as_ref().map_or(0, |_| MOST_ENVIRONMENTS);
+        2 * (numbers + running * size_of::<Running>())
+    }
+
     /// Of a service's agent: checkpoint `number`, at which it had come so far.
     ///
     /// # Errors

@@ -8,6 +8,9 @@ use super::train::stop_on_signals;
 use super::{Outcome, SoakArgs};
 use crate::soak::{self, Plan, Sample};
 
+/// Of hours, and of times faster.
+const MOST: f64 = 1e6;
+
 pub(super) fn run(args: &SoakArgs, out: &mut impl Write) -> Outcome {
     let plan = Plan {
         hours: above_zero("hours", args.hours)?,
@@ -41,11 +44,12 @@ pub(super) fn run(args: &SoakArgs, out: &mut impl Write) -> Outcome {
     Err(verdict.failures.join("; ").into())
 }
 
+/// A number that everything computed from it can be written down.
 fn above_zero(flag: &str, number: f64) -> Result<f64, String> {
-    if number.is_finite() && number > 0.0 {
+    if number > 0.0 && number <= MOST {
         return Ok(number);
     }
     Err(format!(
-        "--{flag}: expected a number above zero, found {number}"
+        "--{flag}: expected a number above zero and up to {MOST}, found {number}"
     ))
 }

@@ -58,8 +58,8 @@ impl std::fmt::Debug for Agents {
 /// See the module.
 pub struct Agents {
     directory: PathBuf,
-    /// Bytes of all of them.
-    limit: usize,
+    /// Of all of them.
+    budget: MemoryBudget,
     concurrency: usize,
     running: RwLock<BTreeMap<String, Arc<Agent>>>,
     /// Those that could not be started, and why.
@@ -76,7 +76,7 @@ impl Agents {
     /// If the directory cannot be used.
     pub fn new(
         directory: &Path,
-        limit: usize,
+        budget: MemoryBudget,
         concurrency: usize,
         listener: Listener,
     ) -> Result<Self, AgentsError> {
@@ -86,7 +86,7 @@ impl Agents {
         })?;
         Ok(Self {
             directory: directory.to_owned(),
-            limit,
+            budget,
             concurrency,
             running: RwLock::default(),
             failed: Mutex::default(),
@@ -119,7 +119,7 @@ impl Agents {
             }
             let started = Agent::spec_in(&path).and_then(|spec| match spec {
                 Some(spec) => {
-                    let (budget, events) = (self.budget_left(), (self.listener)(&spec)?);
+                    let (budget, events) = (self.budget.account(), (self.listener)(&spec)?);
                     let agent = Agent::start(spec, &path, budget, self.concurrency, events.clone());
                     agent.map(|agent| Some(introduce(agent, events)))
                 }
@@ -164,7 +164,7 @@ impl Agents {
         }
         let (name, path) = (spec.name.clone(), self.directory.join(&spec.name));
         let events = (self.listener)(&spec).map_err(CannotStart::from)?;
-        let budget = self.budget_left();
+        let budget = self.budget.account();
         let agent = Agent::create(spec, &path, budget, self.concurrency, events.clone())?;
         let agent = introduce(agent, events);
         self.write().insert(name, agent.clone());
@@ -231,18 +231,13 @@ impl Agents {
     /// Bytes that all of them may reserve, and have.
     #[must_use]
     pub fn memory(&self) -> (usize, usize) {
-        let reserved = self
-            .read()
-            .values()
-            .map(|agent| agent.budget().reserved())
-            .sum();
-        (self.limit, reserved)
+        (self.budget.limit(), self.budget.reserved_by_all())
     }
 
-    /// What no agent has reserved.
-    fn budget_left(&self) -> MemoryBudget {
-        let (limit, reserved) = self.memory();
-        MemoryBudget::new(limit.saturating_sub(reserved))
+    /// What all of them reserve from.
+    #[must_use]
+    pub fn budget(&self) -> &MemoryBudget {
+        &self.budget
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Arc<Agent>>> {

@@ -31,7 +31,7 @@ use super::metrics;
 use super::streams::counters::Counters as StreamCounters;
 use super::streams::listener as listen_to;
 use super::tracing::{SpanCounters, start};
-use crate::memory::MemoryBudget;
+use crate::memory::{Component, MemoryBudget, OverBudget};
 
 /// Held by the process whose agents these are.
 const LOCK: &str = ".lock";
@@ -39,6 +39,13 @@ const LOCK: &str = ".lock";
 const BLOCKING: usize = 8;
 /// For a thread of the runtime: nothing large is on a stack.
 const STACK: usize = 1 << 20;
+/// A body may have one part in so many of the budget, unless that is said ...
+const BODY_PART: usize = 32;
+/// ... and at least and at most so much.
+const LEAST_BODY: usize = 64 << 10;
+const MOST_BODY: usize = 8 << 20;
+/// What becomes of a body takes so many times what it has: itself, its numbers in lists that grow by doubling, and their place in the journal.
+const BODY_FACTOR: usize = 4;
 /// How often it is asked whether agents have read what they had acknowledged.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What remains of the drain for spans.
@@ -72,6 +79,9 @@ pub enum Error {
     /// The same, said by the agents.
     #[error("--data: {0}")]
     Agents(#[from] AgentsError),
+    /// There is too little for bodies.
+    #[error("--max-body: {0}")]
+    Bodies(#[from] OverBudget),
     /// A token that is none.
     #[error("--token-file: {}: {why}", path.display())]
     Token {
@@ -136,9 +146,14 @@ async fn control(
     tars_sidecar::process::register(&registry)?;
     let spans = start(env, SpanCounters::register(&registry)?)?;
 
+    let budget = MemoryBudget::from_environment(config.memory);
+    let max_body = config
+        .max_body
+        .unwrap_or(MOST_BODY.min(budget.limit() / BODY_PART).max(LEAST_BODY));
+    let _bodies = budget.set_aside(Component::Bodies, max_body.saturating_mul(BODY_FACTOR))?;
     let agents = Arc::new(Agents::new(
         &config.data,
-        MemoryBudget::from_environment(config.memory).limit(),
+        budget,
         config.workers(),
         listen_to(
             config.streams(),
@@ -149,7 +164,7 @@ async fn control(
     metrics::register(&registry, agents.clone())?;
     registry.register(Box::new(Collected::new(agents.clone())?))?;
     let counters = Counters::register(&registry)?;
-    let http = Arc::new(Http::new(agents.clone(), guard, config.max_body, counters));
+    let http = Arc::new(Http::new(agents.clone(), guard, max_body, counters));
 
     let admin = Admin::new(Parts {
         name: "tars-agent",

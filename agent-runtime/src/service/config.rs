@@ -52,9 +52,9 @@ pub struct Config {
         default_value = "256"
     )]
     pub max_connections: NonZeroUsize,
-    /// The largest body of a request, and what all large ones may have together
-    #[arg(long, env = "TARS_AGENT_MAX_BODY", value_name = "SIZE", default_value = "8MiB", value_parser = size)]
-    pub max_body: usize,
+    /// The largest body of a request, and what all large ones may have together [default: a 32nd of the memory, at most 8MiB]
+    #[arg(long, env = "TARS_AGENT_MAX_BODY", value_name = "SIZE", value_parser = size)]
+    pub max_body: Option<usize>,
     /// The Redis of agents with streams, tars-proxy before it usually: redis://USER:PASSWORD@HOST:PORT/DATABASE, of which HOST is enough, or unix:/path
     #[arg(
         long,

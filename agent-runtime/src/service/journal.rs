@@ -169,9 +169,7 @@ impl Journal {
                     break;
                 }
                 Whole::Cut => return Err(damaged("it ends within a record, and is not the last")),
-                Whole::Wrong
-                    if is_last && !self.anything_after(&mut reader, left, record.len()) =>
-                {
+                Whole::Wrong if is_last && !is_followed(&mut reader, left, record.len()) => {
                     file.set_len(offset)
                         .and_then(|()| file.sync_all())
                         .map_err(io)?;
@@ -185,14 +183,6 @@ impl Journal {
             bytes: offset,
         });
         Ok(())
-    }
-
-    /// Whether a record that is whole follows one that is not: then it is damage rather than what a kill has left.
-    #[allow(clippy::unused_self, reason = "reads like the rest")]
-    fn anything_after(&self, reader: &mut impl Read, left: u64, record: usize) -> bool {
-        let left = left.saturating_sub((HEADER + record) as u64);
-        let mut next = Vec::new();
-        left > 0 && matches!(read_record(reader, left, &mut next), Ok(Whole::Yes))
     }
 
     /// The number of the next record.
@@ -374,6 +364,13 @@ enum Whole {
     Cut,
     /// It is there, and not what was written.
     Wrong,
+}
+
+/// Whether a record that is whole follows one that is not: then it is damage rather than what a kill has left.
+fn is_followed(reader: &mut impl Read, left: u64, record: usize) -> bool {
+    let left = left.saturating_sub((HEADER + record) as u64);
+    let mut next = Vec::new();
+    left > 0 && matches!(read_record(reader, left, &mut next), Ok(Whole::Yes))
 }
 
 fn read_record(reader: &mut impl Read, left: u64, record: &mut Vec<u8>) -> io::Result<Whole> {

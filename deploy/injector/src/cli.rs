@@ -6,6 +6,7 @@ use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use tars_sidecar::logging;
+use tars_sidecar::program::USAGE;
 
 use crate::app::{self, ServeArgs};
 use crate::inject::Namespace;
@@ -13,8 +14,6 @@ use crate::names::{ENABLED, INJECT};
 use crate::render::{self, Output};
 use crate::settings::Settings;
 
-/// What an impossible request exits with.
-pub const USAGE: u8 = 64;
 /// What `render` exits with when a pod was refused.
 const REFUSED: u8 = 1;
 

@@ -2,6 +2,13 @@
 
 use std::str::FromStr;
 
+/// Images, and ports in the pod, where nobody says otherwise.
+const PROXY_IMAGE: &str = concat!("tars-proxy:", env!("CARGO_PKG_VERSION"));
+const AGENT_IMAGE: &str = concat!("tars-agent:", env!("CARGO_PKG_VERSION"));
+const PULL_POLICY: &str = "IfNotPresent";
+const PROXY_ADMIN_PORT: u16 = 19464;
+const PROXY_PORT: u16 = 16380;
+
 /// The first minor version of Kubernetes 1 whose sidecar containers need no feature gate.
 const NATIVE_SIDECARS: u32 = 29;
 
@@ -51,13 +58,13 @@ pub enum OnBadAnnotation {
 #[command(next_help_heading = "Injection")]
 pub struct Settings {
     /// Image of tars-proxy
-    #[arg(long, env = "TARS_INJECTOR_PROXY_IMAGE", global = true, default_value = concat!("tars-proxy:", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, env = "TARS_INJECTOR_PROXY_IMAGE", global = true, default_value = PROXY_IMAGE)]
     pub proxy_image: String,
     /// Image of tars-agent
-    #[arg(long, env = "TARS_INJECTOR_AGENT_IMAGE", global = true, default_value = concat!("tars-agent:", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, env = "TARS_INJECTOR_AGENT_IMAGE", global = true, default_value = AGENT_IMAGE)]
     pub agent_image: String,
     /// imagePullPolicy of both
-    #[arg(long, env = "TARS_INJECTOR_PULL_POLICY", global = true, default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
+    #[arg(long, env = "TARS_INJECTOR_PULL_POLICY", global = true, default_value = PULL_POLICY, value_parser = ["Always", "IfNotPresent", "Never"])]
     pub pull_policy: String,
     /// Secrets for pulling them, which pods get as imagePullSecrets; they must exist in the pods' namespaces
     #[arg(
@@ -99,7 +106,7 @@ pub struct Settings {
         env = "TARS_INJECTOR_PROXY_ADMIN_PORT",
         global = true,
         value_name = "PORT",
-        default_value_t = 19464
+        default_value_t = PROXY_ADMIN_PORT
     )]
     pub proxy_admin_port: u16,
     /// Where the sidecar listens in the pod; further upstreams get the ports above
@@ -108,7 +115,7 @@ pub struct Settings {
         env = "TARS_INJECTOR_PROXY_PORT",
         global = true,
         value_name = "PORT",
-        default_value_t = 16380
+        default_value_t = PROXY_PORT
     )]
     pub proxy_port: u16,
 }
@@ -125,15 +132,15 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            proxy_image: concat!("tars-proxy:", env!("CARGO_PKG_VERSION")).to_owned(),
-            agent_image: concat!("tars-agent:", env!("CARGO_PKG_VERSION")).to_owned(),
-            pull_policy: "IfNotPresent".to_owned(),
+            proxy_image: PROXY_IMAGE.to_owned(),
+            agent_image: AGENT_IMAGE.to_owned(),
+            pull_policy: PULL_POLICY.to_owned(),
             pull_secrets: Vec::new(),
             kubernetes_version: None,
             on_bad_annotation: OnBadAnnotation::default(),
             otlp_endpoint: None,
-            proxy_admin_port: 19464,
-            proxy_port: 16380,
+            proxy_admin_port: PROXY_ADMIN_PORT,
+            proxy_port: PROXY_PORT,
         }
     }
 }

@@ -216,11 +216,9 @@ pub(crate) fn agent(
     native: bool,
     guaranteed: bool,
 ) -> Value {
-    let mut env = vec![json!({"name": "TARS_AGENT_DIR", "value": AGENT_DIR})];
+    let mut env = vec![json!({"name": "TARS_AGENT_DATA", "value": AGENT_DIR})];
     if let Some(port) = redis {
-        env.push(
-            json!({"name": "TARS_AGENT_REDIS_URL", "value": format!("redis://127.0.0.1:{port}")}),
-        );
+        env.push(json!({"name": "TARS_AGENT_REDIS", "value": format!("redis://127.0.0.1:{port}")}));
     }
     let cpu = guaranteed.then_some(&wishes.cpu);
     let mut container = json!({

@@ -121,7 +121,7 @@ impl fmt::Display for Upstream {
 }
 
 /// `host:port`, or a host alone.
-fn server(text: &str, tls: bool) -> Result<Upstream, AddressError> {
+pub(super) fn server(text: &str, tls: bool) -> Result<Upstream, AddressError> {
     let (host, port) = split(text, Some(REDIS_PORT))?;
     match port.map_or(Ok(REDIS_PORT), number)? {
         // It asks for a free port when listening; there is nothing to connect to.

@@ -1,5 +1,5 @@
 //! A configuration as JSON, in the shape of the file, and in a few lines. There is nothing secret in it: an upstream with a
-//! password is refused.
+//! password is refused, and of a variable that holds one only the name is shown.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -55,10 +55,14 @@ impl Config {
             let service = listener.service_name.as_ref().unwrap_or(&self.service_name);
             let _ = writeln!(
                 out,
-                "listen {}{} -> {}, service {service}, infer_parent {}",
+                "listen {}{} -> {}{}, service {service}, infer_parent {}",
                 listener.listen,
                 if listener.tls.is_some() { " (TLS)" } else { "" },
                 show_upstream(listener.upstream.as_ref()),
+                match &listener.upstream_env {
+                    Some(name) => format!(" (user, password and database of {name})"),
+                    None => String::new(),
+                },
                 listener.infer_parent.name()
             );
         }
@@ -126,6 +130,7 @@ fn listener(listener: &Listener) -> Value {
     json!({
         "listen": listener.listen.to_string(),
         "upstream": show_upstream(listener.upstream.as_ref()),
+        "upstream_env": listener.upstream_env.as_deref(),
         "upstream_ca": path(upstream.ca.as_ref()),
         "upstream_cert": path(upstream.cert.as_ref()),
         "upstream_key": path(upstream.key.as_ref()),

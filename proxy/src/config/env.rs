@@ -71,13 +71,21 @@ impl Environment {
         source.sample = given(names::SAMPLE).as_ref().map(items).unwrap_or_default();
         // Read by its name before; here it is only looked at.
         given(names::CONFIG);
+        given(names::CONFIG_INLINE);
         source
     }
 
     /// A warning for each `TARS_*` that means nothing here, but one for all that Kubernetes makes for the Services of a
     /// namespace (`TARS_PROXY_SERVICE_HOST`, `TARS_PROXY_PORT_6380_TCP`, …).
     pub(super) fn warnings(&self) -> Vec<Warning> {
-        let known = || names::single().chain([names::CONFIG, names::DELIVER, names::SAMPLE]);
+        let known = || {
+            names::single().chain([
+                names::CONFIG,
+                names::CONFIG_INLINE,
+                names::DELIVER,
+                names::SAMPLE,
+            ])
+        };
         let unknown: Vec<&str> = self
             .0
             .keys()

@@ -48,7 +48,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// What the process exits with: `EX_USAGE` of `sysexits.h`.
-    pub const EXIT_CODE: u8 = 64;
+    pub const EXIT_CODE: u8 = tars_sidecar::program::USAGE;
 
     /// The error of these problems, in the order flags, environment, file; none if there are none.
     pub(super) fn of(mut problems: Vec<Problem>) -> Result<(), Self> {

@@ -23,6 +23,9 @@ pub struct Flags {
     /// [default: redis://127.0.0.1:6379]
     #[arg(long, global = true, value_name = "URL")]
     pub upstream: Option<String>,
+    /// Variable that holds the server's URL with user, password and database, which clients then need not know
+    #[arg(long, global = true, value_name = "VARIABLE")]
+    pub upstream_env: Option<String>,
     /// Where metrics, traces and health are served: host:port or unix:/path [default: 127.0.0.1:9464]
     #[arg(long, global = true, value_name = "ADDR")]
     pub admin: Option<String>,
@@ -166,10 +169,11 @@ pub struct Flags {
 
 impl Flags {
     /// Each setting that has one value.
-    fn single(&self) -> [(&'static str, &Option<String>); 28] {
+    fn single(&self) -> [(&'static str, &Option<String>); 29] {
         [
             ("listen", &self.listen),
             ("upstream", &self.upstream),
+            ("upstream_env", &self.upstream_env),
             ("admin", &self.admin),
             ("workers", &self.workers),
             ("region", &self.region),

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::address::ADMIN_PORT;
-use super::error::{ConfigError, Problem, Warning};
+use super::error::{ConfigError, Origin, Problem, Warning};
 use super::rules::Rules;
 use super::source::{Given, Source};
 use super::value::{self, Parsed};
@@ -43,8 +43,28 @@ pub fn load(flags: &Flags, env: &Environment) -> Result<(Config, Vec<Warning>), 
         .config
         .clone()
         .or_else(|| env.get(&variable).map(PathBuf::from));
-    let read = |path: &PathBuf| file::read(path, &mut problems);
-    let file = path.as_ref().map(read).unwrap_or_default();
+    let inline = names::variable(names::CONFIG_INLINE);
+    let (path, file) = match (path, env.get(&inline)) {
+        (Some(path), None) => {
+            let file = file::read(&path, &mut problems);
+            (Some(path), file)
+        }
+        (Some(path), Some(_)) => {
+            let message = "--config or TARS_CONFIG names a file, too; leave one or the other out";
+            problems.push(Problem {
+                origin: Origin::Variable(inline),
+                message: message.to_owned(),
+            });
+            (Some(path), Source::default())
+        }
+        // In errors the variable's name stands where a file's would.
+        (None, Some(text)) => {
+            let path = PathBuf::from(inline);
+            let file = file::parse(&path.as_path().into(), text, &mut problems);
+            (Some(path), file)
+        }
+        (None, None) => (None, Source::default()),
+    };
     let (mut config, warnings) = resolve(flags, env, file, problems)?;
     config.file = path;
     Ok((config, warnings))
@@ -133,7 +153,7 @@ impl Loader {
             workers: self
                 .setting("workers", |text| value::count(text, 1..=MAX_WORKERS))
                 .unwrap_or(default.workers),
-            listeners: self.listeners(),
+            listeners: self.listeners(env),
             service_name: env.service_name().unwrap_or(default.service_name),
             region: self.setting("region", value::name),
             trace: !self

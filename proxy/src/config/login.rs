@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use tars_sidecar::percent;
+
 use super::address::{Upstream, server};
 use super::value::Parsed;
 
@@ -85,7 +87,12 @@ pub(super) fn read(text: &str) -> Parsed<(Upstream, Login)> {
             .parse()
             .map_err(|_| "behind the `/` there is no number of a database".to_owned())?;
     }
-    Ok((at(place, tls)?, login))
+    // Clients take a URL without host for one of their own machine's.
+    let host = match place.starts_with(':') || place.is_empty() {
+        true => "127.0.0.1",
+        false => "",
+    };
+    Ok((at(&format!("{host}{place}"), tls)?, login))
 }
 
 /// `host:port`, or a Unix socket.
@@ -102,37 +109,18 @@ fn without_scheme(text: &str) -> Parsed<(Upstream, Login)> {
     Ok((upstream, Login::default()))
 }
 
-/// The host and port of one server. Clients take a URL without host for one of their own machine's.
+/// The host and port of one server.
 fn at(place: &str, tls: bool) -> Parsed<Upstream> {
     if place.contains(',') {
         return refuse("it names several servers, and there can be only one");
     }
-    let place = match place.starts_with(':') || place.is_empty() {
-        true => format!("127.0.0.1{place}"),
-        false => place.to_owned(),
-    };
-    server(&place, tls).map_err(|_| "its host and port are none".to_owned())
+    server(place, tls).map_err(|_| "its host and port are none".to_owned())
 }
 
-/// Undoes `%20` and the like.
 fn decoded(text: &str) -> Parsed<Vec<u8>> {
-    const BAD: &str = "its user or password has a `%` that two hexadecimal digits do not follow; write %25 for `%`";
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.bytes());
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || {
-            let digit = char::from(rest.next()?).to_digit(16)?;
-            u8::try_from(digit).ok()
-        };
-        match (digit(), digit()) {
-            (Some(high), Some(low)) => bytes.push(high << 4 | low),
-            _ => return refuse(BAD),
-        }
-    }
-    Ok(bytes)
+    percent::decoded(text).ok_or_else(|| {
+        "its user or password has a `%` that two hexadecimal digits do not follow; write %25 for `%`".to_owned()
+    })
 }
 
 /// As [`read`]: what fuzz targets drive.

@@ -17,6 +17,7 @@ pub(super) const TOP: &[&str] = &[
 pub(super) const LISTENER: &[&str] = &[
     "listen",
     "upstream",
+    "upstream_env",
     "service_name",
     "infer_parent",
     "upstream_ca",
@@ -52,6 +53,8 @@ pub(super) const TABLES: [(&str, &str, &[&str]); 3] = [
 
 /// Flags and variables that are no keys of the file: the file itself, and lists of `PATTERN=VALUE`.
 pub(super) const CONFIG: &str = "config";
+/// The text of a file, in the environment alone.
+pub(super) const CONFIG_INLINE: &str = "config_inline";
 pub(super) const DELIVER: &str = "deliver";
 pub(super) const SAMPLE: &str = "sample";
 

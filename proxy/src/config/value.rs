@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A parsed value, or why it is refused.
-pub(super) type Parsed<T> = Result<T, String>;
+pub(crate) type Parsed<T> = Result<T, String>;
 
 /// Deadlines are added to the clock's time: a year keeps that far from overflow, and is longer than anybody waits.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -77,7 +77,7 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
 }
 
 /// `5m`, `30s`, `250ms`, `1h`; more than zero.
-pub(super) fn duration(text: &str) -> Parsed<Duration> {
+pub(crate) fn duration(text: &str) -> Parsed<Duration> {
     let refused = |why: &str| {
         Err(format!(
             "{} {why}; write a duration as 250ms, 30s, 5m or 1h",
@@ -222,6 +222,18 @@ pub(super) fn name(text: &str) -> Parsed<std::sync::Arc<str>> {
         ));
     }
     Ok(text.into())
+}
+
+/// The name of a variable. Nothing is repeated: somebody may have written there what the variable should hold.
+pub(super) fn variable(text: &str) -> Parsed<std::sync::Arc<str>> {
+    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    match !text.is_empty() && text.chars().all(named) {
+        true => Ok(text.into()),
+        false => Err(
+            "this is no name of a variable; write one such as REDIS_URL, whose value is the server's URL"
+                .to_owned(),
+        ),
+    }
 }
 
 /// The path of a file.

@@ -43,6 +43,8 @@ pub(super) struct Pump {
     pub(super) written: usize,
     /// There was nothing to read, and the socket will wake the task when there is.
     pub(super) waits: bool,
+    /// What is held may be understood now, without more of it.
+    pub(super) again: bool,
     pub(super) end: End,
 }
 
@@ -124,7 +126,12 @@ impl Pump {
         understand: impl FnOnce(&mut Chunk<'_>, &mut usize),
     ) -> Poll<Result<Pumped, Error>> {
         BUFFERS.with_borrow_mut(|Buffers { read, out, reads }| {
-            let n = match ready!(from.poll_read_on(task, read, &mut self.waits)) {
+            let again = std::mem::take(&mut self.again) && !self.tail.is_empty();
+            let n = match again {
+                true => Ok(0),
+                false => ready!(from.poll_read_on(task, read, &mut self.waits)),
+            };
+            let n = match n {
                 Ok(n) => n,
                 Err(error) => {
                     // What is held came before a reset: without us it would have arrived. No room for it means none then.
@@ -132,7 +139,7 @@ impl Pump {
                     return Poll::Ready(Err(Error::of(Side::Client)(error)));
                 }
             };
-            if n == 0 {
+            if n == 0 && !again {
                 // Half a command is passed on like all else: the server decides what to make of it.
                 self.end = End::Read;
                 self.pending = std::mem::take(&mut self.tail);

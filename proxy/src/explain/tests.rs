@@ -12,7 +12,7 @@ fn args() -> Args {
         file: None,
         stream: Vec::new(),
         count: 100,
-        db: 0,
+        db: None,
         json: false,
     }
 }
@@ -260,7 +260,7 @@ fn streams_of_a_server() {
     let args = Args {
         stream: wanted,
         count: 4,
-        db: 3,
+        db: Some(3),
         ..args()
     };
     let (code, out, err) = run_with(&args, &flags, &env);

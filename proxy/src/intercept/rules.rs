@@ -7,7 +7,7 @@
 //!     chain output {
 //!         type nat hook output priority -101; policy accept;
 //!         meta skuid 8277 return
-//!         tcp dport 6379 redirect to :16380
+//!         tcp dport 6379 tcp flags syn / fin,syn,rst,ack redirect to :16380
 //!     }
 //! }
 //! ```
@@ -68,6 +68,11 @@ mod attribute {
     pub(super) const PAYLOAD_BASE: u16 = 2;
     pub(super) const PAYLOAD_OFFSET: u16 = 3;
     pub(super) const PAYLOAD_LENGTH: u16 = 4;
+    pub(super) const BITWISE_FROM: u16 = 1;
+    pub(super) const BITWISE_TO: u16 = 2;
+    pub(super) const BITWISE_LENGTH: u16 = 3;
+    pub(super) const BITWISE_MASK: u16 = 4;
+    pub(super) const BITWISE_XOR: u16 = 5;
     pub(super) const IMMEDIATE_TO: u16 = 1;
     pub(super) const IMMEDIATE_DATA: u16 = 2;
     pub(super) const DATA_VALUE: u16 = 1;
@@ -84,8 +89,14 @@ const META_L4_PROTOCOL: u32 = 16;
 const META_USER: u32 = 10;
 const EQUAL: u32 = 0;
 const TRANSPORT_HEADER: u32 = 2;
-const DESTINATION_PORT: (u32, u32) = (2, 2);
+/// Where they are in a TCP header, and how long.
+const DESTINATION_PORT: Expression = Expression::Payload(2, 2);
+const FLAGS: Expression = Expression::Payload(13, 1);
 const TCP: u8 = 6;
+/// A packet that begins a connection has SYN alone of SYN, ACK, RST and FIN. Others may be of a connection that the kernel has not
+/// followed so far, and that must stay where it is.
+const SYN: u8 = 0x02;
+const SYN_ACK_RST_FIN: u8 = 0x17;
 const ACCEPT: u32 = 1;
 /// `NFT_RETURN`, -5.
 const RETURN: u32 = 0xffff_fffb;
@@ -231,11 +242,13 @@ enum Expression {
     Meta(u32),
     /// Goes on if it is this user.
     IsUser(u32),
-    /// Goes on if it is this protocol.
-    IsProtocol(u8),
-    /// Looks at the destination port.
-    DestinationPort,
-    /// Goes on if it is this port. What is compared is two bytes, as those of a port that is redirected to are.
+    /// Looks into the header of the transport protocol, from here on, at so many bytes.
+    Payload(u32, u32),
+    /// Of a byte, leaves these bits.
+    Mask(u8),
+    /// Goes on if it is this byte: a protocol, or flags.
+    IsByte(u8),
+    /// Goes on if it is this port.
     IsPort(u16),
     /// Ends here.
     Return,
@@ -255,9 +268,12 @@ fn expressions(rule: Rule) -> Vec<Expression> {
         ],
         Rule::Redirect { port, to } => vec![
             Expression::Meta(META_L4_PROTOCOL),
-            Expression::IsProtocol(TCP),
-            Expression::DestinationPort,
+            Expression::IsByte(TCP),
+            DESTINATION_PORT,
             Expression::IsPort(port),
+            FLAGS,
+            Expression::Mask(SYN_ACK_RST_FIN),
+            Expression::IsByte(SYN),
             Expression::Port(to),
             Expression::Redirect,
         ],
@@ -276,8 +292,9 @@ impl Expression {
     fn name(self) -> &'static str {
         match self {
             Self::Meta(_) => "meta",
-            Self::IsUser(_) | Self::IsProtocol(_) | Self::IsPort(_) => "cmp",
-            Self::DestinationPort => "payload",
+            Self::IsUser(_) | Self::IsByte(_) | Self::IsPort(_) => "cmp",
+            Self::Payload(..) => "payload",
+            Self::Mask(_) => "bitwise",
             Self::Return | Self::Port(_) => "immediate",
             Self::Redirect => "redir",
         }
@@ -298,14 +315,21 @@ impl Expression {
             }
             // The kernel compares registers: users in the machine's order, ports in the network's.
             Self::IsUser(uid) => compare(data, &uid.to_ne_bytes()),
-            Self::IsProtocol(protocol) => compare(data, &[protocol]),
+            Self::IsByte(byte) => compare(data, &[byte]),
             Self::IsPort(port) => compare(data, &port.to_be_bytes()),
-            Self::DestinationPort => {
-                let (offset, length) = DESTINATION_PORT;
+            Self::Payload(offset, length) => {
                 data.number(attribute::PAYLOAD_TO, REGISTER);
                 data.number(attribute::PAYLOAD_BASE, TRANSPORT_HEADER);
                 data.number(attribute::PAYLOAD_OFFSET, offset);
                 data.number(attribute::PAYLOAD_LENGTH, length);
+            }
+            Self::Mask(mask) => {
+                data.number(attribute::BITWISE_FROM, REGISTER);
+                data.number(attribute::BITWISE_TO, REGISTER);
+                data.number(attribute::BITWISE_LENGTH, 1);
+                for (kind, byte) in [(attribute::BITWISE_MASK, mask), (attribute::BITWISE_XOR, 0)] {
+                    data.nested(kind, |value| value.bytes(attribute::DATA_VALUE, &[byte]));
+                }
             }
             Self::Return => {
                 data.number(attribute::IMMEDIATE_TO, VERDICT);
@@ -345,17 +369,33 @@ impl Expression {
                 {
                     Some(&[a, b, c, d]) => Some(Self::IsUser(u32::from_ne_bytes([a, b, c, d]))),
                     Some(&[a, b]) => Some(Self::IsPort(u16::from_be_bytes([a, b]))),
-                    Some(&[protocol]) => Some(Self::IsProtocol(protocol)),
+                    Some(&[byte]) => Some(Self::IsByte(byte)),
                     _ => None,
                 }
             }
             Some(b"payload")
                 if is(attribute::PAYLOAD_TO, REGISTER)?
-                    && is(attribute::PAYLOAD_BASE, TRANSPORT_HEADER)?
-                    && is(attribute::PAYLOAD_OFFSET, DESTINATION_PORT.0)?
-                    && is(attribute::PAYLOAD_LENGTH, DESTINATION_PORT.1)? =>
+                    && is(attribute::PAYLOAD_BASE, TRANSPORT_HEADER)? =>
             {
-                Some(Self::DestinationPort)
+                let offset = data.number(attribute::PAYLOAD_OFFSET)?;
+                let length = data.number(attribute::PAYLOAD_LENGTH)?;
+                offset
+                    .zip(length)
+                    .map(|(offset, length)| Self::Payload(offset, length))
+            }
+            Some(b"bitwise")
+                if is(attribute::BITWISE_FROM, REGISTER)?
+                    && is(attribute::BITWISE_TO, REGISTER)?
+                    && is(attribute::BITWISE_LENGTH, 1)? =>
+            {
+                let byte = |kind| data.within(kind)?.get(attribute::DATA_VALUE);
+                match (
+                    byte(attribute::BITWISE_MASK)?,
+                    byte(attribute::BITWISE_XOR)?,
+                ) {
+                    (Some(&[mask]), Some(&[0])) => Some(Self::Mask(mask)),
+                    _ => None,
+                }
             }
             Some(b"immediate") => {
                 let value = data.within(attribute::IMMEDIATE_DATA)?;
@@ -428,11 +468,15 @@ fn read_rule(rule: Attributes<'_>) -> Result<Rule, Malformed> {
         [_, Expression::IsUser(uid), _] if found == expressions(Rule::Except(uid)) => {
             Rule::Except(uid)
         }
-        [.., Expression::IsPort(port), Expression::Port(to), _]
-            if found == expressions(Rule::Redirect { port, to }) =>
-        {
-            Rule::Redirect { port, to }
-        }
+        [
+            _,
+            _,
+            _,
+            Expression::IsPort(port),
+            ..,
+            Expression::Port(to),
+            _,
+        ] if found == expressions(Rule::Redirect { port, to }) => Rule::Redirect { port, to },
         _ => Rule::Foreign,
     })
 }

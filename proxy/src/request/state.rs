@@ -2,6 +2,7 @@
 
 use super::command::Kind;
 use super::{Context, Raw, ReplyMode, Requests, is_full};
+use crate::greeting::Stage;
 use crate::inflight::{FIXED_BYTES, Op};
 
 /// `HELLO 3 AUTH user password`: a HELLO with fewer arguments holds no password.
@@ -41,7 +42,10 @@ impl Requests {
             }
             Kind::Reset => {
                 self.multi &= argc != 1;
-                self.database = 0;
+                self.database = cx.destination.database();
+                if cx.destination.greeting.is_some() {
+                    cx.greeting = Stage::Resetting;
+                }
                 cx.inflight.push(Op::Reset);
             }
             Kind::Hello => cx.inflight.push(Op::Hello),

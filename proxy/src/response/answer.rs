@@ -2,6 +2,7 @@
 
 use super::settlement::{refused_settlement, settled};
 use super::{Replies, Subscriptions};
+use crate::greeting::Stage;
 use crate::inflight::Op;
 use crate::request::Context;
 use crate::request::scan::number_line;
@@ -61,7 +62,11 @@ impl Replies {
                 self.subscriptions = Subscriptions::default();
                 cx.database = 0;
                 cx.authenticated = false;
+                if cx.greeting == Stage::Resetting {
+                    cx.greeting = Stage::Due;
+                }
             }
+            Op::Reset if cx.greeting == Stage::Resetting => cx.greeting = Stage::Agreed,
             _ => {}
         }
     }
@@ -98,7 +103,7 @@ pub(super) fn refused(buf: &[u8]) -> Option<bool> {
 }
 
 /// The error code, `WRONGTYPE` of `-WRONGTYPE Operation against …`, if the reply is an error.
-pub(super) fn error_code(reply: &[u8]) -> Option<&str> {
+pub(crate) fn error_code(reply: &[u8]) -> Option<&str> {
     let text = match reply.split_first()? {
         (b'-', text) => text,
         (b'!', text) => text.get(memchr::memchr(b'\n', text)? + 1..)?,

@@ -115,6 +115,21 @@ fn every_flag_of_the_dry_run_is_documented() {
 }
 
 #[test]
+fn every_flag_of_the_probes_is_documented() {
+    let document = read(DOCUMENT);
+    let (_, section) = document.split_once("\n## Probes and hooks\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let command = Cli::command();
+    for name in ["check-live", "await-clients"] {
+        let probe = command.find_subcommand(name).unwrap();
+        for arg in probe.get_arguments() {
+            let written = format!("{name} --{} ", arg.get_long().unwrap());
+            assert!(section.contains(&written), "{DOCUMENT} lacks {written}");
+        }
+    }
+}
+
+#[test]
 fn every_example_of_a_file_can_be_used() {
     let folder = tempfile::tempdir().unwrap();
     let mut examples = 0;
@@ -137,8 +152,11 @@ fn every_example_of_a_file_can_be_used() {
                 config: Some(path),
                 ..Flags::default()
             };
-            let (_, warnings) = config::load(&flags, &Environment::default())
-                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            let env: Environment = [("SHOP_REDIS_URL", "redis://redis.internal")]
+                .into_iter()
+                .collect();
+            let (_, warnings) =
+                config::load(&flags, &env).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert!(warnings.is_empty(), "{name}: {warnings:?}");
             examples += 1;
         }

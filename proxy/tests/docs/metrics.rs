@@ -69,7 +69,7 @@ fn registered() -> (BTreeMap<String, Metric>, Values) {
         0,
     );
     metrics.raw_relay("protocol");
-    metrics.stray("not_redirected");
+    let _ = metrics.strays("not_redirected");
     metrics.skipped("rule");
     metrics.not_followed("too_large");
     metrics.error("client");

@@ -1,7 +1,9 @@
 //! The OpenAPI document is what the service does.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
-use tars_tests::agent::Agent;
+use tars_tests::agent::{Agent, batch, cart, fragment};
 
 #[test]
 fn every_operation_is_documented_and_answers_its_example_as_documented() {
@@ -49,6 +51,19 @@ fn every_operation_is_documented_and_answers_its_example_as_documented() {
             _ => 1,
         },
     );
+    // So that there is an update to tell of.
+    service.create(&cart("taught", 16));
+    let taught = batch("p", 0, fragment(0, 0, 0, 16));
+    let _ = service
+        .post("/v1/agents/taught/experience", &taught)
+        .expect(200);
+    service.wait_status("taught", "an update", |status| {
+        status["policy_version"] == 1
+    });
+    let mut seen = BTreeSet::new();
+    let answer = service.get("/v1/agents/taught/metrics").expect(200);
+    let schema = json!({"$ref": "#/components/schemas/History"});
+    conforms(&document, &schema, &answer, "history", &mut seen);
     for (path, method, operation) in operations {
         let example = &operation["requestBody"]["content"]["application/json"]["example"];
         let body = if example.is_null() {
@@ -67,17 +82,153 @@ fn every_operation_is_documented_and_answers_its_example_as_documented() {
             String::from_utf8_lossy(&answer.body)
         );
         if let Some(schema) = documented["content"]["application/json"]["schema"].as_object() {
-            conforms(&document, &json!(schema), &answer.json(), id);
+            conforms(&document, &json!(schema), &answer.json(), id, &mut seen);
         }
+    }
+    // What is documented of an answer has been in one, and what has been in one is documented (`conforms`).
+    for name in [
+        "Agent",
+        "Agents",
+        "Status",
+        "Answer",
+        "Accepted",
+        "Checkpoint",
+        "History",
+    ] {
+        documented(
+            &document,
+            &document["components"]["schemas"][name],
+            name,
+            &seen,
+        );
     }
 }
 
-/// As much of JSON Schema as the document's answers use.
-fn conforms(document: &Value, schema: &Value, value: &Value, at: &str) {
+/// Every property of an answer, by the type that has it, has been seen.
+#[track_caller]
+fn documented(document: &Value, schema: &Value, at: &str, seen: &BTreeSet<String>) {
+    for (name, part) in schema["properties"].as_object().into_iter().flatten() {
+        let at = format!("{at}.{name}");
+        assert!(seen.contains(&at), "no answer has {at}: {seen:#?}");
+        if part["$ref"].is_null() {
+            documented(document, part, &at, seen);
+        }
+    }
+    if schema["items"]["$ref"].is_null() && schema["items"].is_object() {
+        documented(document, &schema["items"], at, seen);
+    }
+}
+
+#[test]
+fn what_a_request_may_have_is_what_the_service_reads() {
+    let service = Agent::start();
+    let document = service.get("/openapi.json").expect(200);
+    let with = |name: &str, masked: bool| {
+        let mut spec = cart(name, 64);
+        spec["masked"] = json!(masked);
+        spec
+    };
+    service.create(&with("a", false));
+    let fragment = fragment(0, 0, 0, 1);
+    let mut whole = with("b", false);
+    for (name, part) in [
+        ("buffer", json!({})),
+        ("streams", json!({"experience": "e"})),
+    ] {
+        whole[name] = part;
+    }
+    for (path, schema, body) in [
+        ("/v1/agents", "AgentSpec", whole),
+        (
+            "/v1/agents/a/act",
+            "Act",
+            json!({"observations": [0, 0, 0, 0]}),
+        ),
+        ("/v1/agents/a/experience", "Batch", batch("p", 0, fragment)),
+        ("/v1/agents/a/checkpoints", "WantedCheckpoint", json!({})),
+    ] {
+        let schema = &document["components"]["schemas"][schema];
+        reads(&service, &document, schema, path, &body, "");
+    }
+}
+
+/// The same names are documented and read, in the object at `pointer` of `body` and in all that lie in it.
+#[track_caller]
+fn reads(
+    service: &Agent,
+    document: &Value,
+    schema: &Value,
+    path: &str,
+    body: &Value,
+    pointer: &str,
+) {
     if let Some(reference) = schema["$ref"].as_str() {
         let target = document.pointer(reference.trim_start_matches('#')).unwrap();
-        return conforms(document, target, value, at);
+        return reads(service, document, target, path, body, pointer);
     }
+    for variant in schema["oneOf"].as_array().into_iter().flatten() {
+        // Spaces are told apart by their type.
+        let kind = &variant["properties"]["type"]["const"];
+        if kind.is_string() {
+            let mut body = body.clone();
+            *body.pointer_mut(pointer).unwrap() = json!({"type": kind});
+            reads(service, document, variant, path, &body, pointer);
+        }
+    }
+    if let Some(properties) = schema["properties"].as_object() {
+        let mut wrong = body.clone();
+        wrong.pointer_mut(pointer).unwrap()["zzz"] = json!(0);
+        let sentence = service.post(path, &wrong).problem(422, "invalid");
+        let (_, expected) = sentence
+            .split_once("unknown field `zzz`, expected")
+            .unwrap_or_else(|| panic!("{path} {pointer}: {sentence}"));
+        let mut names: BTreeSet<&str> = expected.split('`').skip(1).step_by(2).collect();
+        // What tells spaces apart is read before.
+        if properties.contains_key("type") {
+            names.insert("type");
+        }
+        let documented: BTreeSet<&str> = properties.keys().map(String::as_str).collect();
+        assert_eq!(documented, names, "{path} {pointer}");
+        for (name, part) in properties {
+            if body.pointer(&format!("{pointer}/{name}")).is_some() {
+                reads(
+                    service,
+                    document,
+                    part,
+                    path,
+                    body,
+                    &format!("{pointer}/{name}"),
+                );
+            }
+        }
+    }
+    if schema["items"].is_object() && body.pointer(&format!("{pointer}/0")).is_some() {
+        let items = &schema["items"];
+        reads(
+            service,
+            document,
+            items,
+            path,
+            body,
+            &format!("{pointer}/0"),
+        );
+    }
+}
+
+/// As much of JSON Schema as the document's answers use. What is met is noted in `seen`, by the schema that has it.
+fn conforms(
+    document: &Value,
+    schema: &Value,
+    value: &Value,
+    at: &str,
+    seen: &mut BTreeSet<String>,
+) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = document.pointer(reference.trim_start_matches('#')).unwrap();
+        let name = reference.rsplit('/').next().unwrap();
+        return conforms(document, target, value, name, seen);
+    }
+    seen.insert(at.to_owned());
     for name in schema["required"].as_array().into_iter().flatten() {
         assert!(
             value.get(name.as_str().unwrap()).is_some(),
@@ -87,13 +238,15 @@ fn conforms(document: &Value, schema: &Value, value: &Value, at: &str) {
     if let (Some(properties), Some(object)) = (schema["properties"].as_object(), value.as_object())
     {
         for (name, part) in object {
-            if let Some(schema) = properties.get(name) {
-                conforms(document, schema, part, &format!("{at}.{name}"));
-            }
+            let at = format!("{at}.{name}");
+            let schema = properties.get(name);
+            let schema = schema.unwrap_or_else(|| panic!("{at} is not documented"));
+            seen.insert(at.clone());
+            conforms(document, schema, part, &at, seen);
         }
     }
     for item in value.as_array().into_iter().flatten() {
-        conforms(document, &schema["items"], item, at);
+        conforms(document, &schema["items"], item, at, seen);
     }
     let is = |kind: &str| match kind {
         "object" => value.is_object(),

@@ -52,6 +52,26 @@ fn a_slow_body_is_answered_and_holds_up_nobody() {
 }
 
 #[test]
+fn whoever_trickles_a_large_body_loses_its_place_to_others() {
+    let service = Agent::start();
+    service.create(&cart("a", 64));
+    // It takes all the room that large bodies have, and then its time.
+    let mut slow = service.connect().unwrap();
+    write!(slow, "POST /v1/agents/a/act HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", service.address(), 8 << 20).unwrap();
+    slow.write_all(&[b' '; 20 << 10]).unwrap();
+    // Others are answered meanwhile, which takes longer than to see what it has sent.
+    assert_eq!(service.get("/v1/agents/a").status, 200);
+    let rows = vec![[0.25; 4]; 4_096];
+    let others = service.post("/v1/agents/a/act", &json!({"observations": rows}));
+    assert_eq!(others.status, 200, "{}", others.json());
+    let sentence = read(slow).unwrap().problem(408, "slow");
+    assert_eq!(
+        sentence,
+        "expected a body of more than 16384 bytes at 1048576 bytes a second, after 1 second"
+    );
+}
+
+#[test]
 fn an_agent_that_is_asked_too_much_holds_up_no_other() {
     let service = Agent::start();
     for name in ["greedy", "other"] {

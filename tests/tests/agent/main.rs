@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod document;
+mod gymnasium;
 mod handbook;
 mod life;
 mod limits;
@@ -10,3 +11,4 @@ mod memory;
 mod security;
 mod spaces;
 mod traces;
+mod unavailable;

@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Incoming};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::problem::{Problem, Reason};
 
@@ -25,6 +25,10 @@ const PARSERS: usize = 2;
 const UNIT: usize = 1 << 10;
 /// A body comes within this, or not at all.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// A large one besides comes at so many bytes a second ...
+const LEAST_RATE: u32 = 1 << 20;
+/// ... after this: whoever trickles has its place for no longer.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What bounds bodies, all of them together.
 #[derive(Debug)]
@@ -42,6 +46,36 @@ pub struct Bodies {
 pub struct Held {
     bytes: Vec<u8>,
     _place: Option<OwnedSemaphorePermit>,
+}
+
+/// A large body, from when it has its place.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    since: Instant,
+    /// Bytes that had come then.
+    from: usize,
+}
+
+impl Pace {
+    /// When more must have come than so many bytes in all.
+    fn until(self, bytes: usize) -> Instant {
+        let bytes = bytes.saturating_sub(self.from) as f64;
+        self.since + GRACE + Duration::from_secs_f64(bytes / f64::from(LEAST_RATE))
+    }
+}
+
+/// What is said of a body that does not come in time.
+fn slow(trickles: bool) -> Problem {
+    let text = if trickles {
+        let seconds = GRACE.as_secs();
+        format!(
+            "expected a body of more than {SMALL} bytes at {LEAST_RATE} bytes a second, after {seconds} second"
+        )
+    } else {
+        let seconds = READ_TIMEOUT.as_secs();
+        format!("expected the whole body within {seconds} seconds")
+    };
+    Problem::new(Reason::Slow, text)
 }
 
 impl Bodies {
@@ -88,37 +122,43 @@ impl Bodies {
         if told.is_some_and(|told| told > self.most) {
             return Err(too_large());
         }
-        let slow = |_| {
-            let seconds = READ_TIMEOUT.as_secs();
-            let text = format!("expected the whole body within {seconds} seconds");
-            Problem::new(Reason::Slow, text)
-        };
         let mut held = Held::default();
-        let read = async {
-            while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-                let Ok(frame) = frame.map(hyper::body::Frame::into_data) else {
-                    let text = "expected the whole body, but the connection ended before";
-                    return Err(Problem::new(Reason::Json, text));
-                };
-                let Ok(data) = frame else { continue };
-                let length = held.bytes.len() + data.len();
-                if length > self.most {
-                    return Err(too_large());
-                }
-                if held._place.is_none() && length.max(told.unwrap_or(0)) > SMALL {
-                    // Before it is held, as much as it may become.
-                    held._place = Some(self.place(told.unwrap_or(self.most)).await?);
-                }
-                if held.bytes.capacity() < length {
-                    let rest = told.unwrap_or(0).saturating_sub(held.bytes.len());
-                    held.bytes.reserve(data.len().max(rest.min(1 << 20)));
-                }
-                held.bytes.extend_from_slice(&data);
+        let (mut end, mut pace) = (Instant::now() + READ_TIMEOUT, None);
+        loop {
+            let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+            let until = pace.map_or(end, |pace: Pace| end.min(pace.until(held.bytes.len())));
+            let Ok(frame) = timeout_at(until, frame).await else {
+                return Err(slow(until < end));
+            };
+            let Some(frame) = frame else {
+                return Ok(held);
+            };
+            let Ok(frame) = frame.map(hyper::body::Frame::into_data) else {
+                let text = "expected the whole body, but the connection ended before";
+                return Err(Problem::new(Reason::Json, text));
+            };
+            let Ok(data) = frame else { continue };
+            let length = held.bytes.len() + data.len();
+            if length > self.most {
+                return Err(too_large());
             }
-            Ok(())
-        };
-        timeout(READ_TIMEOUT, read).await.map_err(slow)??;
-        Ok(held)
+            if held._place.is_none() && length.max(told.unwrap_or(0)) > SMALL {
+                // Before it is held, as much as it may become. Its client is not to blame for the time that this takes.
+                let begin = Instant::now();
+                held._place = Some(self.place(told.unwrap_or(self.most)).await?);
+                let since = Instant::now();
+                end += since - begin;
+                pace = Some(Pace {
+                    since,
+                    from: length,
+                });
+            }
+            if held.bytes.capacity() < length {
+                let rest = told.unwrap_or(0).saturating_sub(held.bytes.len());
+                held.bytes.reserve(data.len().max(rest.min(1 << 20)));
+            }
+            held.bytes.extend_from_slice(&data);
+        }
     }
 
     async fn place(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {

@@ -91,18 +91,18 @@ impl Collector for Collected {
             let gauge = self.bytes.with_label_values(&[agent, component]);
             gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         };
-        let (limit, reserved) = self.agents.memory();
+        let budget = self.agents.budget();
         for agent in self.agents.all() {
             for (component, bytes) in agent.budget().by_component() {
                 set(&agent.spec().name, component.name(), bytes as u64);
             }
         }
-        let account = Account::take(reserved);
+        let account = Account::take(budget.held_by_all());
         for (component, bytes) in account.components() {
             set(PROCESS, component, bytes);
         }
         let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.limit.set(number(limit as u64));
+        self.limit.set(number(budget.limit() as u64));
         self.rss_anon.set(number(account.rss_anon));
         let mut families = self.bytes.collect();
         families.extend(self.limit.collect());

@@ -96,13 +96,18 @@ Anonymous:             8 kB
 Anonymous:             4 kB
 7f0000000000-7f0000200000 rw-p 00000000 00:00 0
 Anonymous:          2048 kB
+7f0000300000-7f0000380000 rw-p 00000000 00:00 0
+Anonymous:            16 kB
 7ffd00000000-7ffd00021000 rw-p 00000000 00:00 0    [stack]
 Anonymous:            12 kB
 ";
         let expected = Sums {
             stack: 12 << 10,
             program: 52 << 10,
-            unnamed: vec![0x7f00_0000_0000..0x7f00_0020_0000],
+            unnamed: vec![
+                0x7f00_0000_0000..0x7f00_0020_0000,
+                0x7f00_0030_0000..0x7f00_0038_0000,
+            ],
             page: 4_096,
         };
         assert_eq!(sums(smaps), expected);

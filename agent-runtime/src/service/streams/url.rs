@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use tars_sidecar::address::Address;
+use tars_sidecar::percent;
 
 /// Redis' own port.
 const PORT: u16 = 6379;
@@ -91,25 +92,10 @@ impl FromStr for RedisUrl {
     }
 }
 
-/// Undoes `%20` and the like.
 fn decoded(text: &str) -> Result<String, BadUrl> {
-    const BAD: BadUrl =
-        BadUrl("user or password have a % that two hexadecimal digits do not follow");
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.bytes());
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || {
-            let digit = char::from(rest.next()?).to_digit(16)?;
-            u8::try_from(digit).ok()
-        };
-        let (Some(high), Some(low)) = (digit(), digit()) else {
-            return Err(BAD);
-        };
-        bytes.push(high << 4 | low);
-    }
+    let bytes = percent::decoded(text).ok_or(BadUrl(
+        "user or password have a % that two hexadecimal digits do not follow",
+    ))?;
     String::from_utf8(bytes).map_err(|_| BadUrl("user or password are no UTF-8"))
 }
 

@@ -7,8 +7,10 @@ use crate::config::address::LISTEN_PORT;
 use crate::config::error::{Origin, Problem};
 use crate::config::source::Table;
 use crate::config::value::{self, Parsed};
-use crate::config::{Address, Config, Listener, ListenerTls, Upstream, UpstreamTls};
-use crate::config::{names, parse_upstream, show_upstream};
+use crate::config::{
+    Address, Config, Environment, Listener, ListenerTls, Login, Upstream, UpstreamTls,
+};
+use crate::config::{login, names, parse_upstream, show_upstream};
 
 fn upstream(text: &str) -> Parsed<Option<Upstream>> {
     parse_upstream(text).map_err(|error| error.to_string())
@@ -16,7 +18,7 @@ fn upstream(text: &str) -> Parsed<Option<Upstream>> {
 
 impl Loader {
     /// The file's listeners, or the one that flags and environment describe.
-    pub(super) fn listeners(&mut self) -> Vec<Listener> {
+    pub(super) fn listeners(&mut self, env: &Environment) -> Vec<Listener> {
         if self.file.listeners.is_empty() {
             self.file.listeners.push(Table::default());
         }
@@ -24,20 +26,29 @@ impl Loader {
             self.refuse_ambiguous();
         }
         let tables = std::mem::take(&mut self.file.listeners);
-        let listeners = tables.iter().map(|table| self.listener(table)).collect();
+        let listeners = tables
+            .iter()
+            .map(|table| self.listener(table, env))
+            .collect();
         self.file.listeners = tables;
         listeners
     }
 
-    fn listener(&mut self, table: &Table) -> Listener {
+    fn listener(&mut self, table: &Table, env: &Environment) -> Listener {
         let default = Listener::default();
+        let said = self.of_listener(table, "upstream", upstream);
+        let upstream_env = self.of_listener(table, "upstream_env", value::variable);
+        let of_env = upstream_env
+            .as_ref()
+            .and_then(|name| self.upstream_of(name, table, env));
+        let (of_env, login) = of_env.unzip();
         Listener {
             listen: self
                 .of_listener(table, "listen", address(LISTEN_PORT))
                 .unwrap_or(default.listen),
-            upstream: self
-                .of_listener(table, "upstream", upstream)
-                .unwrap_or(default.upstream),
+            upstream: said.or(of_env.map(Some)).unwrap_or(default.upstream),
+            upstream_env,
+            login: login.unwrap_or_default(),
             upstream_tls: UpstreamTls {
                 ca: self.of_listener(table, "upstream_ca", value::path),
                 cert: self.of_listener(table, "upstream_cert", value::path),
@@ -49,6 +60,30 @@ impl Loader {
             infer_parent: self
                 .of_listener(table, "infer_parent", value::choice)
                 .unwrap_or_default(),
+        }
+    }
+
+    /// What the URL in a variable comes to. Nothing of it is repeated.
+    fn upstream_of(
+        &mut self,
+        name: &str,
+        table: &Table,
+        env: &Environment,
+    ) -> Option<(Upstream, Login)> {
+        let read = match env.get(name) {
+            Some(text) => login::read(text)
+                .map_err(|why| format!("the variable {name} is no URL of a Redis server: {why}")),
+            None => Err(format!(
+                "there is no variable {name}, or it is empty; its value is the server's URL"
+            )),
+        };
+        match read {
+            Ok(read) => Some(read),
+            Err(message) => {
+                let origin = self.place(Some(table), "upstream_env");
+                self.problems.push(Problem { origin, message });
+                None
+            }
         }
     }
 
@@ -125,10 +160,13 @@ impl Loader {
                 let message = format!(
                     "{upstream} is this listener itself ({origin}); name the Redis behind it"
                 );
-                self.problems.push(Problem {
-                    origin: self.place(Some(table), "upstream"),
-                    message,
-                });
+                let origin = match self.place(Some(table), "upstream") {
+                    Origin::Default(_) if listener.upstream_env.is_some() => {
+                        self.place(Some(table), "upstream_env")
+                    }
+                    said => said,
+                };
+                self.problems.push(Problem { origin, message });
             }
             let found = self.tls_conflicts(listener, table);
             self.problems.extend(found);
@@ -150,6 +188,12 @@ impl Loader {
                 listener.listen
             );
             found.push((Some(table), "listen", message));
+        }
+        let of_env = config.listeners.iter().zip(&self.file.listeners);
+        let mut of_env = of_env.filter(|(l, _)| l.upstream.is_none() && l.upstream_env.is_some());
+        if let Some((_, table)) = of_env.next() {
+            let message = "with upstream original there is no one server that the URL could be for; leave one or the other out";
+            found.push((Some(table), "upstream_env", message.to_owned()));
         }
         if let Some((_, table)) = originals.next() {
             let message = "there is a listener before it with upstream original; redirect all ports to that one".to_owned();
@@ -191,7 +235,7 @@ impl Loader {
             let message = format!("{} is reached without TLS{why}", show_upstream(upstream));
             let keys = names::LISTENER
                 .iter()
-                .filter(|key| key.starts_with("upstream_"));
+                .filter(|key| key.starts_with("upstream_") && **key != "upstream_env");
             let given = keys.filter_map(|key| given(key));
             found.extend(given.map(|given| given.problem(message.clone())));
         }

@@ -23,6 +23,9 @@ use crate::config::{
 
 const NOTHING: [(&str, &str); 0] = [];
 
+/// A variable that `upstream_env` may name.
+const URL: (&str, &str) = ("SHOP_URL", "rediss://user:secret@host/2");
+
 /// A configuration from a line of flags, variables, and the text of a file that is called `F` in errors.
 fn read(
     flags: &[&str],
@@ -98,12 +101,19 @@ fn needed(key: &str) -> &'static [&'static str] {
 }
 
 /// Each setting with one value: its key, the table it stands in, a value, and the effect.
-const SETTINGS: [(&str, &str, &str, Effect); 28] = [
+const SETTINGS: [(&str, &str, &str, Effect); 29] = [
     ("listen", "[[listener]]", "h:1", |c| {
         listener(c).listen = Address::tcp("h", 1)
     }),
     ("upstream", "[[listener]]", "rediss://h", |c| {
         listener(c).upstream = Some("rediss://h".parse().unwrap())
+    }),
+    ("upstream_env", "[[listener]]", URL.0, |c| {
+        let (upstream, login) = crate::config::read_login(URL.1).unwrap();
+        let listener = listener(c);
+        listener.upstream = Some(upstream);
+        listener.login = login;
+        listener.upstream_env = Some(URL.0.into());
     }),
     ("service_name", "[[listener]]", "shop", |c| {
         listener(c).service_name = Some("shop".into())
@@ -269,24 +279,25 @@ fn every_setting_in_each_of_the_three_ways() {
             .map(|(key, _, text, _)| format!("{}={text}", names::flag(key)))
             .collect();
         let flag: Vec<_> = flags.iter().map(String::as_str).collect();
-        assert_eq!(good(&flag, &NOTHING, ""), expected, "{flag:?}");
+        assert_eq!(good(&flag, &[URL], ""), expected, "{flag:?}");
         let variables: Vec<_> = all()
             .map(|(key, _, text, _)| (names::variable(key), text))
             .collect();
         let variable: Vec<_> = variables
             .iter()
             .map(|(name, text)| (name.as_str(), *text))
+            .chain([URL])
             .collect();
         assert_eq!(good(&[], &variable, ""), expected, "{variable:?}");
         let lines: Vec<_> = all()
             .map(|(key, _, text, _)| format!("{key} = {text:?}"))
             .collect();
         let as_text = format!("{table}\n{}", lines.join("\n"));
-        let mut read = good(&[], &NOTHING, &as_text);
+        let mut read = good(&[], &[URL], &as_text);
         assert!(read.file.take().is_some());
         assert_eq!(read, expected, "{as_text}");
         if text.bytes().all(|b| b.is_ascii_digit()) || text == "true" {
-            let mut bare = good(&[], &NOTHING, &format!("{table}\n{key} = {text}"));
+            let mut bare = good(&[], &[URL], &format!("{table}\n{key} = {text}"));
             bare.file = None;
             assert_eq!(bare, expected, "{key} = {text}");
         }
@@ -347,6 +358,105 @@ fn original_is_no_host() {
     let host = Some("redis://original".parse().unwrap());
     assert_eq!(upstream("redis://original"), host);
     assert_eq!(upstream("original:6379"), host);
+}
+
+#[test]
+fn the_file_may_be_a_variable_s_text() {
+    let text = "workers = 2\n[[listener]]\nlisten = 'h:1'\n[[listener]]\nlisten = 'h:2'";
+    let config = good(&["--workers=3"], &[("TARS_CONFIG_INLINE", text)], "");
+    assert_eq!((config.workers, config.listeners.len()), (3, 2));
+    assert_eq!(config.describe()["config"], "TARS_CONFIG_INLINE");
+    assert_eq!(
+        good(&[], &[("TARS_CONFIG_INLINE", "")], ""),
+        Config::default()
+    );
+    for (env, expected) in [
+        (
+            "\nworkers = 0\nwrokers = 1",
+            &[
+                "TARS_CONFIG_INLINE:2 workers: `0` is no whole number from 1 to 1024",
+                "TARS_CONFIG_INLINE:3 wrokers: unknown key; the nearest known one is `workers`",
+            ][..],
+        ),
+        (
+            "upstream = \"redis://u:secret@h",
+            &["TARS_CONFIG_INLINE:1: this is no TOML: invalid basic string, expected `\"`"],
+        ),
+    ] {
+        assert_eq!(
+            read(&[], &[("TARS_CONFIG_INLINE", env)], "").unwrap_err(),
+            expected
+        );
+    }
+    let both = read(&[], &[("TARS_CONFIG_INLINE", "workers = 2")], "workers = 2");
+    assert_eq!(
+        both.unwrap_err(),
+        [
+            "TARS_CONFIG_INLINE: --config or TARS_CONFIG names a file, too; leave one or the other out"
+        ]
+    );
+}
+
+#[test]
+fn a_url_in_a_variable_says_where_and_who_unless_upstream_says_where() {
+    let env = [("TARS_UPSTREAM_ENV", URL.0), URL];
+    let config = good(&[], &env, "");
+    let [listener] = &config.listeners[..] else {
+        unreachable!("one listener")
+    };
+    assert_eq!(
+        listener.upstream,
+        Some("rediss://host:6379".parse().unwrap())
+    );
+    assert_eq!(listener.login.database, 2);
+    let elsewhere = good(&["--upstream=near:1"], &env, "");
+    assert_eq!(
+        elsewhere.listeners[0].upstream,
+        Some("redis://near:1".parse().unwrap())
+    );
+    assert_eq!(elsewhere.listeners[0].login, listener.login);
+    // Nothing that shows a configuration shows the URL.
+    let shown = format!("{}{}{config:?}", config.describe(), config.summary());
+    assert!(
+        !shown.contains("secret") && !shown.contains("user:"),
+        "{shown}"
+    );
+    assert!(
+        config
+            .summary()
+            .contains("rediss://host:6379 (user, password and database of SHOP_URL)")
+    );
+    for (env, expected) in [
+        (
+            vec![("TARS_UPSTREAM_ENV", "redis://u:secret@h")],
+            "TARS_UPSTREAM_ENV: this is no name of a variable; write one such as REDIS_URL, whose value is the server's URL",
+        ),
+        (
+            vec![("TARS_UPSTREAM_ENV", "NONE")],
+            "TARS_UPSTREAM_ENV: there is no variable NONE, or it is empty; its value is the server's URL",
+        ),
+        (
+            vec![("TARS_UPSTREAM_ENV", "U"), ("U", "http://u:secret@h")],
+            "TARS_UPSTREAM_ENV: the variable U is no URL of a Redis server: its scheme is neither redis:// nor rediss://",
+        ),
+        (
+            vec![
+                ("TARS_UPSTREAM_ENV", "U"),
+                ("U", "redis://u:secret@127.0.0.1:6380"),
+            ],
+            "TARS_UPSTREAM_ENV: redis://127.0.0.1:6380 is this listener itself (the default of listen); name the Redis behind it",
+        ),
+        (
+            vec![
+                ("TARS_UPSTREAM_ENV", "U"),
+                ("U", "redis://h"),
+                ("TARS_UPSTREAM", "original"),
+            ],
+            "TARS_UPSTREAM_ENV: with upstream original there is no one server that the URL could be for; leave one or the other out",
+        ),
+    ] {
+        assert_eq!(read(&[], &env, "").unwrap_err(), [expected]);
+    }
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn the_description_has_every_setting_and_its_values() {
         }
     }
     file += "[[stream]]\npattern = 'a*'\nforce = true\n";
-    let described = good(&["--deliver=a=strip", "--sample=b=0.5"], &NOTHING, &file).describe();
+    let described = good(&["--deliver=a=strip", "--sample=b=0.5"], &[URL], &file).describe();
     for (key, table, text, _) in SETTINGS {
         let place = match table {
             "[[listener]]" => &described["listener"][0],
