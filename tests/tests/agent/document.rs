@@ -95,12 +95,7 @@ fn every_operation_is_documented_and_answers_its_example_as_documented() {
         "Checkpoint",
         "History",
     ] {
-        documented(
-            &document,
-            &document["components"]["schemas"][name],
-            name,
-            &seen,
-        );
+        documented(&document["components"]["schemas"][name], name, &seen);
     }
 }
 
