@@ -36,6 +36,8 @@ pub const MOST_RESIDENT: u64 = 32_000_000;
 pub const MOST_GROWTH: f64 = 100_000.0;
 /// How long the service may take to answer at first.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Points of a line of the drawing, at most: each is the mean of a stretch, between its least and its most.
+const DRAWN: usize = 240;
 /// How often memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -428,14 +430,18 @@ fn write(plan: &Plan, verdict: &Verdict) -> io::Result<()> {
         name: name.to_owned(),
         points: verdict
             .samples
-            .iter()
-            .map(|sample| {
-                let middle = of(sample) as f64 / 1e6;
+            .chunks(verdict.samples.len().div_ceil(DRAWN).max(1))
+            .map(|stretch| {
+                let count = stretch.len() as f64;
+                let hours = stretch.iter().map(|sample| sample.hours).sum::<f64>() / count;
+                let bytes = stretch.iter().map(of);
+                let range = (bytes.clone().min(), bytes.clone().max());
+                let megabytes = |bytes: Option<u64>| bytes.unwrap_or(0) as f64 / 1e6;
                 Point {
                     // Minutes: the scale is of whole numbers.
-                    steps: (sample.hours * 60.0) as u64,
-                    middle,
-                    range: (middle, middle),
+                    steps: (hours * 60.0) as u64,
+                    middle: bytes.sum::<u64>() as f64 / count / 1e6,
+                    range: (megabytes(range.0), megabytes(range.1)),
                 }
             })
             .collect(),

@@ -404,11 +404,13 @@ fn full_path(c: &mut Criterion) {
                 .unwrap();
             let (accepted, _) = front.accept().await.unwrap();
             accepted.set_nodelay(true).unwrap();
-            let (upstream, connected) = world.listener.upstream.connect().await.unwrap();
+            let destination = world.destination.clone();
+            let (upstream, connected) = destination.upstream.connect().await.unwrap();
             let worker = Rc::clone(&world.worker);
             tokio::task::spawn_local(Connection::new(
                 worker,
                 world.listener.clone(),
+                destination,
                 Socket::Tcp(accepted),
                 upstream,
                 connected,

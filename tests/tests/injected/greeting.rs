@@ -149,15 +149,17 @@ fn refused(stage: &Stage) -> String {
 #[test]
 fn who_is_refused_is_told_why_and_nothing_is_done() {
     for kind in Kind::ALL {
-        // With a default user who may do everything, too.
-        for locked_default in [true, false] {
+        // With a default user who may do everything, too, and where nothing is read of what passes.
+        for (locked_default, no_trace) in [(true, false), (false, false), (false, true)] {
             let server = match locked_default {
                 true => locked(kind),
                 false => Server::of(kind),
             };
             let at = server.address().clone();
             let mut stage = Stage::with(server, |proxy| {
-                proxy.upstream_env(&url("shop:wrong-secret", &at, 3))
+                proxy
+                    .upstream_env(&url("shop:wrong-secret", &at, 3))
+                    .args([format!("--no-trace={no_trace}")])
             });
             if locked_default {
                 stage.direct("AUTH of-default");
