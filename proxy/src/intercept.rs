@@ -1,7 +1,7 @@
 //! `tars-proxy intercept`: sends connections that are made here to ports of Redis to a port of this machine, where
 //! [`original`](crate::original) takes them up.
 //!
-//! The rules are in a table of nf_tables that is this program's alone: [`rules`] writes and reads them, [`kernel`] speaks to the
+//! The rules are in a table of nf_tables that is this program's alone: `rules` writes and reads them, `kernel` speaks to the
 //! kernel. Nothing else is needed, no shell and no other program, so that it runs from an image that holds nothing but itself.
 
 mod kernel;

@@ -102,12 +102,6 @@ fn targets(run: &Run) -> Vec<Target> {
         0.85,
     );
     add(
-        "throughput with 64 observations, of the echo's",
-        Target::at_least,
-        run.against(Batch, (Batch, Axum), rate),
-        0.0,
-    );
-    add(
         "p99 while it learns, of the echo's beside a thread that computes",
         Target::at_most,
         run.against(Learning, (Learning, Axum), p99),
