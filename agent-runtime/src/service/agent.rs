@@ -145,7 +145,7 @@ impl Agent {
         self.answer(permit, message).await
     }
 
-    /// Takes an entry of its stream in. It is settled when [`Book::acknowledgeable`] says so.
+    /// Takes an entry of its stream in. It is settled when `Book::acknowledgeable` says so.
     ///
     /// # Errors
     /// If it was not accepted.
