@@ -30,7 +30,10 @@ impl Schedule {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a number, or a text such as \"lin_0.001\""
+)]
 enum Repr {
     Number(f64),
     Text(String),

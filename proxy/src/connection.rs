@@ -165,8 +165,13 @@ impl Connection {
                 End::Told => return Poll::Ready(Ok(())),
             }
             if cx.greeting != Stage::Over {
-                // What the server answers wakes this task.
-                return Poll::Pending;
+                let held = up.poll_hold(client, task);
+                cx.held_up.set(up.held());
+                match ready!(held).map_err(Error::of(Side::Client))? {
+                    true => continue,
+                    // What the server answers wakes this task.
+                    false => return Poll::Pending,
+                }
             }
             let pumped = ready!(up.poll_pump(client, server, task, |chunk, consumed| {
                 if *raw_up {
@@ -338,6 +343,8 @@ fn go_on(up: &mut Pump, down: &mut Pump, raw: bool, cx: &mut Context, task: &Tas
         Stage::Over | Stage::Said(_) => return,
         // Of a connection that is not understood any more, nobody sees RESET answered.
         Stage::Resetting if !raw => return,
+        // The server has been told that nothing more comes.
+        Stage::Due if up.end != End::Open => cx.greeting = Stage::Over,
         Stage::Due => {
             if let Some(greeting) = &cx.destination.greeting {
                 up.pending.extend_from_slice(greeting.bytes());
@@ -401,8 +408,14 @@ impl Future for Connection {
             up => up,
         };
         let down = this.poll_down(task);
-        let worker = &this.telemetry.cx.worker;
+        let Context {
+            worker, greeting, ..
+        } = &this.telemetry.cx;
         worker.polled();
+        if this.down.end == End::Told && *greeting != Stage::Over {
+            // The server has gone without agreeing, and nothing of the client's may pass any more.
+            return Poll::Ready(Ok(()));
+        }
         match (up, down) {
             (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),

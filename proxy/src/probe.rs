@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LULL: Duration = Duration::from_secs(1);
 
 /// Metrics are some hundred lines; so many bytes are read of an answer.
-const MAX_ANSWER: u64 = 4 << 20;
+const MAX_ANSWER: usize = 4 << 20;
 
 /// The gauge of connected clients.
 const CONNECTIONS: &str = "tars_proxy_connections ";
@@ -178,9 +178,16 @@ fn said(error: &io::Error) -> String {
 /// HTTP/1.0: the answer ends with the connection.
 fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<String> {
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
-    let mut answer = Vec::new();
-    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    let (began, mut answer, mut some) = (Instant::now(), Vec::new(), [0; 4096]);
+    // However slowly it comes.
+    while began.elapsed() < ANSWER_TIMEOUT {
+        let n = stream.read(&mut some)?;
+        if n == 0 || answer.len() >= MAX_ANSWER {
+            return Ok(String::from_utf8_lossy(&answer).into_owned());
+        }
+        answer.extend_from_slice(some.get(..n).unwrap_or_default());
+    }
+    Err(io::ErrorKind::TimedOut.into())
 }
 
 /// The number of clients, out of the metrics.
@@ -231,6 +238,21 @@ mod tests {
         ] {
             assert_eq!(ask(&answering(text), "/live").unwrap_err(), why);
         }
+    }
+
+    #[test]
+    fn an_answer_that_never_ends_is_none() {
+        let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listening.local_addr().unwrap().into();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listening.accept().unwrap();
+            // Until the other side has gone.
+            while stream.write_all(b"x").is_ok() {
+                sleep(LOOK_EVERY);
+            }
+        });
+        let error = ask(&address, "/live").unwrap_err();
+        assert!(error.starts_with("no answer within"), "{error}");
     }
 
     #[test]

@@ -198,13 +198,8 @@ impl Agents {
     /// If there is none, or the disk refuses.
     pub fn remove(&self, name: &str) -> Result<(), AgentsError> {
         let _changing = lock(&self.changing);
-        let agent = self.write().remove(name);
-        let had_failed = lock(&self.failed).remove(name).is_some();
-        if agent.is_none() && !had_failed {
+        if !self.read().contains_key(name) && !lock(&self.failed).contains_key(name) {
             return Err(AgentsError::Unknown(name.to_owned()));
-        }
-        if let Some(agent) = agent {
-            agent.stop();
         }
         let path = self.directory.join(name);
         let removed = self.directory.join(format!("{REMOVED}{name}"));
@@ -212,12 +207,17 @@ impl Agents {
             path: path.clone(),
             error,
         };
-        // A kill in between leaves what the next start removes.
+        // If the disk refuses, the agent is as before. After this a kill leaves what the next start removes.
         let _ = fs::remove_dir_all(&removed);
         fs::rename(&path, &removed).map_err(disk)?;
         fs::File::open(&self.directory)
             .and_then(|directory| directory.sync_all())
             .map_err(disk)?;
+        lock(&self.failed).remove(name);
+        let agent = self.write().remove(name);
+        if let Some(agent) = agent {
+            agent.stop();
+        }
         fs::remove_dir_all(&removed).map_err(disk)
     }
 

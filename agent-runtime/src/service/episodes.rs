@@ -43,7 +43,8 @@ impl Episodes {
             });
         for (reward, end) in experience.outcomes() {
             running.sum += f64::from(reward);
-            running.next += 1;
+            // What a journal of before has may be at the end of all numbers.
+            running.next = running.next.wrapping_add(1);
             if end != End::GoesOn {
                 if running.whole {
                     progress.finished(running.sum);

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use serde::de::{SeqAccess, Visitor};
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::numbers::Numbers;
@@ -52,7 +52,10 @@ pub struct FragmentSpec {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected env_id as a string, or as a whole number from 0 on"
+)]
 enum EnvId {
     Number(u64),
     Name(String),
@@ -60,7 +63,10 @@ enum EnvId {
 
 /// A transition in JSON.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a transition: an object with observation, action, log_prob and reward"
+)]
 struct Transition {
     observation: Numbers,
     action: Numbers,
@@ -74,6 +80,18 @@ struct Transition {
     truncated: bool,
     #[serde(default)]
     final_observation: Option<Numbers>,
+}
+
+impl Transition {
+    /// How many numbers there are of what each transition has.
+    fn widths(&self) -> [(&'static str, usize); 3] {
+        let mask = self.mask.as_ref().map_or(0, |mask| mask.0.len());
+        [
+            ("observation", self.observation.0.len()),
+            ("action", self.action.0.len()),
+            ("mask", mask),
+        ]
+    }
 }
 
 /// Transitions, a column of each of their parts.
@@ -109,8 +127,28 @@ impl<'de> Visitor<'de> for Rows {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Columns, A::Error> {
         let mut columns = Columns::default();
+        let mut first = None;
         while let Some(row) = rows.next_element::<Transition>()? {
             let end = End::of(row.terminated, row.truncated);
+            // Of different lengths, they would be taken for each other's numbers.
+            let widths = row.widths();
+            for ((what, width), (_, first)) in widths.into_iter().zip(*first.get_or_insert(widths))
+            {
+                if width != first {
+                    return Err(A::Error::custom(format!(
+                        "{what}: expected as many numbers in each transition, found {first} in the first and {width} in another"
+                    )));
+                }
+            }
+            if let Some(seen) = &row.final_observation
+                && seen.0.len() != row.observation.0.len()
+            {
+                return Err(A::Error::custom(format!(
+                    "final_observation: expected as many numbers as observation has, {}, found {}",
+                    row.observation.0.len(),
+                    seen.0.len()
+                )));
+            }
             columns.observations.extend(row.observation.0);
             columns.actions.extend(row.action.0);
             columns.masks.extend(row.mask.unwrap_or_default().0);
@@ -165,6 +203,12 @@ impl FragmentSpec {
         if rows == 0 {
             return Err(wrong("transitions: expected at least one".to_owned()));
         }
+        if seq.checked_add(rows as u64).is_none() {
+            return Err(wrong(format!(
+                "seq: expected at most {} for {rows} transitions",
+                u64::MAX - rows as u64
+            )));
+        }
         let environment = match env_id {
             EnvId::Number(number) => hash(&number.to_le_bytes()),
             EnvId::Name(name) if name.len() <= MOST_NAME => hash(name.as_bytes()),
@@ -174,9 +218,9 @@ impl FragmentSpec {
         };
         let mut observations = Numbers(std::mem::take(&mut columns.observations));
         shift(&spec.observation_space, &mut observations);
-        let seen = &spaces.observation;
-        check(seen, "observation", rows, &observations.0).map_err(wrong)?;
-        check(&spaces.action, "action", rows, &columns.actions).map_err(wrong)?;
+        let (seen, start) = (&spaces.observation, spec.observation_space.start());
+        check(seen, start, "observation", rows, &observations.0).map_err(wrong)?;
+        check(&spaces.action, 0, "action", rows, &columns.actions).map_err(wrong)?;
         let masks = masks(&spaces.distribution(), spec.masked, rows, &columns).map_err(wrong)?;
         for (what, numbers) in [
             ("log_prob", &columns.log_probs),
@@ -194,13 +238,20 @@ impl FragmentSpec {
         }
         let mut closings = Numbers(columns.finals);
         shift(&spec.observation_space, &mut closings);
-        check(seen, "final_observation", columns.truncated, &closings.0).map_err(wrong)?;
+        check(
+            seen,
+            start,
+            "final_observation",
+            columns.truncated,
+            &closings.0,
+        )
+        .map_err(wrong)?;
         if columns.ends.last() == Some(&End::GoesOn) {
             let mut next = next_observation.ok_or_else(|| {
                 wrong("next_observation: expected one, as the last transition did not end its episode".to_owned())
             })?;
             shift(&spec.observation_space, &mut next);
-            check(seen, "next_observation", 1, &next.0).map_err(wrong)?;
+            check(seen, start, "next_observation", 1, &next.0).map_err(wrong)?;
             closings.0.extend(next.0);
         }
         Ok(Experience {

@@ -11,23 +11,38 @@ const MOST_DEPTH: usize = 10;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Numbers(pub Vec<f32>);
 
+/// The same of several observations, or masks: where they are rows, each has as many numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Rows(pub(super) Numbers);
+
+impl<'de> Deserialize<'de> for Rows {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read(deserializer, true).map(Self)
+    }
+}
+
 impl<'de> Deserialize<'de> for Numbers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut numbers = Vec::new();
-        serde::de::DeserializeSeed::deserialize(
-            Flat {
-                numbers: &mut numbers,
-                depth: 0,
-            },
-            deserializer,
-        )?;
-        Ok(Self(numbers))
+        read(deserializer, false)
     }
+}
+
+fn read<'de, D: Deserializer<'de>>(deserializer: D, even: bool) -> Result<Numbers, D::Error> {
+    let mut numbers = Vec::new();
+    let flat = Flat {
+        numbers: &mut numbers,
+        depth: 0,
+        even,
+    };
+    serde::de::DeserializeSeed::deserialize(flat, deserializer)?;
+    Ok(Numbers(numbers))
 }
 
 struct Flat<'a> {
     numbers: &'a mut Vec<f32>,
     depth: usize,
+    /// What is in this array has as many numbers each.
+    even: bool,
 }
 
 impl<'de> serde::de::DeserializeSeed<'de> for Flat<'_> {
@@ -51,14 +66,29 @@ impl<'de> Visitor<'de> for Flat<'_> {
                 "arrays within arrays, more than {MOST_DEPTH} deep"
             )));
         }
-        let Flat { numbers, depth } = self;
+        let Flat {
+            numbers,
+            depth,
+            even,
+        } = self;
+        let (mut before, mut first) = (numbers.len(), None);
         while items
             .next_element_seed(Flat {
                 numbers,
                 depth: depth + 1,
+                even: false,
             })?
             .is_some()
-        {}
+        {
+            let width = numbers.len() - before;
+            let first = *first.get_or_insert(width);
+            if even && width != first {
+                return Err(A::Error::custom(format!(
+                    "rows of different lengths: the first has {first} numbers, another {width}"
+                )));
+            }
+            before = numbers.len();
+        }
         Ok(())
     }
 
@@ -105,6 +135,17 @@ mod tests {
             Ok(vec![1.0, 2.5, -3.0, 1.0])
         );
         assert_eq!(read("[]"), Ok(vec![]));
+    }
+
+    #[test]
+    fn rows_have_as_many_numbers_each() {
+        let read = |text| serde_json::from_str::<Rows>(text).map(|rows| rows.0.0);
+        assert_eq!(read("[1, 2]").unwrap(), [1.0, 2.0]);
+        assert_eq!(read("[[1, [2]], [[3, 4]]]").unwrap(), [1.0, 2.0, 3.0, 4.0]);
+        for text in ["[[1, 2, 3], [4, 5, 6, 7, 8]]", "[[1, 2], []]", "[[], [1]]"] {
+            let error = read(text).expect_err(text).to_string();
+            assert!(error.contains("rows of different lengths"), "{error}");
+        }
     }
 
     #[test]

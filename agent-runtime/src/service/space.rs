@@ -9,12 +9,18 @@ use crate::env::Space;
 
 /// Numbers of one observation, or outputs of one action, at most: what is larger is a mistake, or an attack.
 pub const MOST_NUMBERS: usize = 1 << 20;
+/// The farthest from zero that a number of a Discrete space may be: up to here 32-bit floats are whole numbers.
+const MOST_START: u64 = 1 << 24;
 /// Dimensions of a Box at most.
 const MOST_DIMENSIONS: usize = 8;
 
 /// A space, as in `{"type": "Box", "shape": [4], "low": -1, "high": 1}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", deny_unknown_fields)]
+#[serde(
+    tag = "type",
+    deny_unknown_fields,
+    expecting = "a space: an object with a type, such as {\"type\": \"Box\", \"shape\": [4]}"
+)]
 pub enum SpaceSpec {
     /// Real numbers, flattened in C order.
     Box {
@@ -49,7 +55,10 @@ pub enum SpaceSpec {
 
 /// A bound of a Box.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected low and high of a Box to be a number, an array of numbers and nulls, or null"
+)]
 pub enum Bound {
     /// There is none.
     #[default]
@@ -129,6 +138,14 @@ impl SpaceSpec {
             Self::Discrete { n, .. } if *n == 0 || *n > MOST_NUMBERS => bad(format!(
                 "n of a Discrete space must be between 1 and {MOST_NUMBERS}"
             )),
+            Self::Discrete { n, start }
+                if start.unsigned_abs() > MOST_START
+                    || start.saturating_add_unsigned(*n as u64) > MOST_START as i64 =>
+            {
+                bad(format!(
+                    "the numbers of a Discrete space must be between -{MOST_START} and {MOST_START}: these begin at {start}"
+                ))
+            }
             Self::Discrete { n, .. } => Ok(Space::Discrete(*n)),
             Self::MultiDiscrete { nvec } => {
                 let sum = nvec.iter().try_fold(0usize, |sum, n| sum.checked_add(*n));
@@ -159,11 +176,17 @@ impl SpaceSpec {
 }
 
 /// Whether `values` are values of this space, row by row: as many numbers as they must be, whole and below their bounds where they are indices.
-/// Those of a Box may lie beyond its bounds, as Gymnasium's own sometimes do, and a Gaussian's always may; but they are finite.
+/// `start` is what has been [taken](shift) from those of a Discrete space. Those of a Box may lie beyond its bounds, as Gymnasium's own sometimes do, and a Gaussian's always may; but they are finite.
 ///
 /// # Errors
 /// A sentence that says what was expected.
-pub fn check(space: &Space, what: &str, rows: usize, values: &[f32]) -> Result<(), String> {
+pub fn check(
+    space: &Space,
+    start: i64,
+    what: &str,
+    rows: usize,
+    values: &[f32],
+) -> Result<(), String> {
     let width = space.width();
     if values.len() != rows * width {
         return Err(format!(
@@ -181,7 +204,7 @@ pub fn check(space: &Space, what: &str, rows: usize, values: &[f32]) -> Result<(
             Space::Discrete(n) => row
                 .iter()
                 .find(|x| !index_below(*n, **x))
-                .map(|_| format!("a whole number from 0 to {}", n - 1)),
+                .map(|_| format!("a whole number from {start} to {}", start + (*n as i64 - 1))),
             Space::MultiDiscrete(nvec) => row
                 .iter()
                 .zip(nvec)

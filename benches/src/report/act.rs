@@ -78,7 +78,7 @@ fn figures(run: &Run, case: Case) -> String {
 }
 
 fn targets(run: &Run) -> Vec<Target> {
-    use Case::{Batch, Full, Learning, Steady};
+    use Case::{Full, Learning, Steady};
     use Server::{Agent, Axum};
     let p99 = |sample: &Sample| sample.latency.p99;
     let rate = |sample: &Sample| sample.rate;

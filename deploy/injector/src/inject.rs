@@ -1,21 +1,25 @@
 //! The decision about a pod: a pure function. What an earlier call changed is taken back first, then all is decided anew, so that
 //! any number of calls, with changes by others between them, ends in the same pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 
 use crate::annotations::{Mode, Wishes};
-use crate::names::{DEFAULT_CONTAINER, DISABLED, ENABLED, INJECT, OWN, PROXY, STATUS, UID};
+use crate::names::{
+    AGENT, DEFAULT_CONTAINER, DISABLED, ENABLED, INJECT, INTERCEPT, OWN, PREFIX, PROXY, STATUS, UID,
+};
 use crate::patch::{Operation, diff};
 use crate::pod;
 use crate::settings::{OnBadAnnotation, Settings};
 use crate::sidecar::{self, Proxy};
-use crate::status::{Status, digests, has_foreign_proxy, merge};
+use crate::status::{Status, digests, merge};
 use crate::variables::{Rewriting, rewrite};
 
 /// The label by which a namespace says which pods it admits.
 const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
+/// The warning of [`Reason::NoPort`].
+const NO_PORT: &str = "no tars-proxy in this pod: its containers declare every port that the proxy could take; declare those alone that they listen on";
 /// What the kubelet marks the images of its own static pods with.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
@@ -43,7 +47,7 @@ pub enum Reason {
     Own,
     /// Not Linux.
     Windows,
-    /// A container `tars-proxy` that somebody else put there.
+    /// A container of a name that would be injected, which somebody else put there.
     HasProxy,
     /// Ends by itself, and this Kubernetes has no sidecars that let it.
     Job,
@@ -51,13 +55,15 @@ pub enum Reason {
     NoRedis,
     /// Its namespace's Pod Security admits no transparent mode.
     PodSecurity,
+    /// Its containers declare every port that the sidecar could take.
+    NoPort,
     /// Its annotations cannot be understood.
     BadAnnotation,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Namespace,
         Self::OptedOut,
         Self::HostNetwork,
@@ -68,6 +74,7 @@ impl Reason {
         Self::Job,
         Self::NoRedis,
         Self::PodSecurity,
+        Self::NoPort,
         Self::BadAnnotation,
     ];
 
@@ -85,6 +92,7 @@ impl Reason {
             Self::Job => "job",
             Self::NoRedis => "no_redis",
             Self::PodSecurity => "pod_security",
+            Self::NoPort => "no_port",
             Self::BadAnnotation => "bad_annotation",
         }
     }
@@ -137,7 +145,7 @@ pub fn inject(pod: &Value, workload: &str, namespace: &Namespace, settings: &Set
             return bad(pod, pod.clone(), &why, settings);
         }
     };
-    if let Some(reason) = skipped(&clean, pod, status.as_ref(), namespace, settings) {
+    if let Some(reason) = skipped(&clean, pod, namespace, settings) {
         return outcome(pod, clean, Decision::Skipped(reason), warnings);
     }
     let wishes = match Wishes::read(pod) {
@@ -145,7 +153,20 @@ pub fn inject(pod: &Value, workload: &str, namespace: &Namespace, settings: &Set
         Err(error) => return bad(pod, clean, &error.to_string(), settings),
     };
     warnings.extend(wishes.warnings.iter().cloned());
+    if let Some(name) = foreign(&clean, &wishes) {
+        warnings.push(format!(
+            "no tars-proxy in this pod: it has a container {name} that is not the injector's; rename it"
+        ));
+        return outcome(pod, clean, Decision::Skipped(Reason::HasProxy), warnings);
+    }
     if wishes.mode == Mode::Transparent {
+        if wishes.ports.contains(&settings.proxy_port) {
+            let why = format!(
+                "{PREFIX}ports: {} is where the proxy itself listens; leave it out, and write the ports of Redis",
+                settings.proxy_port
+            );
+            return bad(pod, clean, &why, settings);
+        }
         if let Some(why) = inadmissible(namespace) {
             warnings.push(why);
             let decision = Decision::Skipped(Reason::PodSecurity);
@@ -166,6 +187,11 @@ pub fn inject(pod: &Value, workload: &str, namespace: &Namespace, settings: &Set
     };
     warnings.extend(rewriting.warnings.iter().cloned());
     let with_proxy = wishes.mode == Mode::Transparent || !rewriting.listeners.is_empty();
+    let admin_port = admin_port(&clean, &rewriting, settings);
+    if rewriting.exhausted || with_proxy && admin_port.is_none() {
+        warnings.push(NO_PORT.to_owned());
+        return outcome(pod, clean, Decision::Skipped(Reason::NoPort), warnings);
+    }
     if !with_proxy && wishes.agent.is_none() {
         return outcome(pod, clean, Decision::Skipped(Reason::NoRedis), warnings);
     }
@@ -176,7 +202,7 @@ pub fn inject(pod: &Value, workload: &str, namespace: &Namespace, settings: &Set
         wishes: &wishes,
         rewriting: &rewriting,
         native,
-        with_proxy,
+        admin_port: admin_port.filter(|_| with_proxy),
         service_name,
         earlier: status.as_ref(),
         now: &now,
@@ -218,7 +244,6 @@ fn bad(before: &Value, clean: Value, why: &str, settings: &Settings) -> Outcome 
 fn skipped(
     clean: &Value,
     pod: &Value,
-    status: Option<&Status>,
     namespace: &Namespace,
     settings: &Settings,
 ) -> Option<Reason> {
@@ -248,7 +273,7 @@ fn skipped(
             Reason::Windows,
             windows("/os/name") || windows("/nodeSelector/kubernetes.io~1os"),
         ),
-        (Reason::HasProxy, has_foreign_proxy(pod, status)),
+        (Reason::HasProxy, pod::has_container(clean, PROXY)),
         (Reason::Job, ends && !settings.native_sidecars()),
     ];
     checks
@@ -271,6 +296,25 @@ fn inadmissible(namespace: &Namespace) -> Option<String> {
             "no tars-proxy in this pod: tars.dev/mode: transparent needs NET_ADMIN, which {POD_SECURITY}={level} forbids; use explicit"
         )),
     }
+}
+
+/// The name of a container that would be injected beside the proxy, and is somebody else's already: no pod may have two of one name.
+fn foreign(clean: &Value, wishes: &Wishes) -> Option<&'static str> {
+    let wanted = [
+        (AGENT, wishes.agent.is_some()),
+        (INTERCEPT, wishes.mode == Mode::Transparent),
+    ];
+    let found = wanted
+        .into_iter()
+        .find(|(name, wanted)| *wanted && pod::has_container(clean, name));
+    found.map(|(name, _)| name)
+}
+
+/// Where the proxy serves metrics and health: what is wanted, or the next port that is free.
+fn admin_port(clean: &Value, rewriting: &Rewriting, settings: &Settings) -> Option<u16> {
+    let listening = rewriting.listeners.iter().map(|one| u64::from(one.port));
+    let taken: HashSet<u64> = pod::ports(clean).chain(listening).collect();
+    (settings.proxy_admin_port..=u16::MAX).find(|port| !taken.contains(&u64::from(*port)))
 }
 
 fn runs_as_proxy(pod: &Value) -> bool {
@@ -327,7 +371,8 @@ struct Build<'a> {
     wishes: &'a Wishes,
     rewriting: &'a Rewriting,
     native: bool,
-    with_proxy: bool,
+    /// The proxy's; none if the pod needs no proxy.
+    admin_port: Option<u16>,
     service_name: &'a str,
     /// What an earlier call wrote, and what became of it.
     earlier: Option<&'a Status>,
@@ -341,8 +386,8 @@ impl Build<'_> {
         let guaranteed = pod::is_guaranteed(self.before);
         let (settings, wishes) = (self.settings, self.wishes);
         let mut sidecars = Vec::new();
-        if self.with_proxy {
-            sidecars.push(self.proxy(guaranteed).container());
+        if let Some(admin_port) = self.admin_port {
+            sidecars.push(self.proxy(admin_port, guaranteed).container());
         }
         if let Some(kind) = &wishes.agent {
             let redis = self
@@ -389,23 +434,14 @@ impl Build<'_> {
         status.write(pod);
     }
 
-    fn proxy(&self, guaranteed: bool) -> Proxy<'_> {
-        let taken: Vec<u64> = pod::ports(self.before).collect();
-        let listening = |port: u16| {
-            self.rewriting
-                .listeners
-                .iter()
-                .any(|listener| listener.port == port)
-        };
-        let free = |port: &u16| !taken.contains(&u64::from(*port)) && !listening(*port);
-        let wanted = self.settings.proxy_admin_port;
+    fn proxy(&self, admin_port: u16, guaranteed: bool) -> Proxy<'_> {
         Proxy {
             settings: self.settings,
             wishes: self.wishes,
             listeners: &self.rewriting.listeners,
             copies: &self.rewriting.copies,
             service_name: self.service_name,
-            admin_port: (wanted..=u16::MAX).find(free).unwrap_or(wanted),
+            admin_port,
             grace: self
                 .before
                 .pointer("/spec/terminationGracePeriodSeconds")

@@ -50,6 +50,11 @@ pub fn named<'a>(elements: &'a [Value], name: &str) -> Option<&'a Value> {
         .find(|element| text(element, "name") == name)
 }
 
+/// Whether a container bears that name, in whatever list.
+pub fn has_container(pod: &Value, name: &str) -> bool {
+    containers(pod).any(|(_, container)| text(container, "name") == name)
+}
+
 /// A field that is text; empty if it is not.
 pub fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object.get(field).and_then(Value::as_str).unwrap_or("")

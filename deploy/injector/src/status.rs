@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::address::Written;
-use crate::names::{DEFAULT_CONTAINER, PROXY, STATUS};
+use crate::names::{DEFAULT_CONTAINER, STATUS};
 use crate::pod;
 
 /// The format of the annotation.
@@ -249,14 +249,4 @@ fn is_ours(name: &str) -> bool {
     ["TARS_", "OTEL_", "UPSTREAM_", "K8S_"]
         .iter()
         .any(|prefix| name.starts_with(prefix))
-}
-
-/// Whether a pod has a container of the proxy's name that this injector did not make.
-#[must_use]
-pub fn has_foreign_proxy(pod: &Value, status: Option<&Status>) -> bool {
-    pod::containers(pod).any(|(list, container)| {
-        pod::text(container, "name") == PROXY
-            && status
-                .is_none_or(|status| !status.containers.contains_key(&format!("{list}/{PROXY}")))
-    })
 }

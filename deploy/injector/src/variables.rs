@@ -1,5 +1,6 @@
 //! Explicit mode: the variables that say where Redis is lead to the proxy, and what they said becomes its upstreams.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -37,7 +38,9 @@ pub struct Rewriting {
     pub changed: Vec<Changed>,
     /// What stays as it is, and why.
     pub warnings: Vec<String>,
-    taken: Vec<u64>,
+    /// Some variable stays as it is because every port is taken.
+    pub exhausted: bool,
+    taken: HashSet<u64>,
     upstream: Option<String>,
 }
 
@@ -82,8 +85,8 @@ pub fn rewrite(
         }
     }
     if let (Some(upstream), true) = (upstream, rewriting.listeners.is_empty()) {
-        // No variable: the application knows the port.
-        rewriting.listen(Some(upstream.to_owned()), None, first);
+        // No variable: the application knows the port. Where none is free, `exhausted` says so.
+        let _ = rewriting.listen(Some(upstream.to_owned()), None, first);
     }
     rewriting
 }
@@ -159,7 +162,7 @@ impl Rewriting {
         };
         if let Some(reference) = entry.get("valueFrom") {
             let secret = copyable(reference)?;
-            let port = self.listen(self.upstream.clone(), Some(secret.clone()), first);
+            let port = self.listen(self.upstream.clone(), Some(secret.clone()), first)?;
             let scheme = if holds_address(name) { "" } else { "redis://" };
             let now = format!("{scheme}127.0.0.1:{port}");
             self.changed
@@ -197,7 +200,7 @@ impl Rewriting {
                 of.name
             ));
         }
-        let port = self.listen(Some(upstream), None, first);
+        let port = self.listen(Some(upstream), None, first)?;
         let (scheme, server) = (written.plain_scheme(), format!("127.0.0.1:{port}"));
         let was = Was::Server(format!("{}{}", written.scheme, written.authority));
         self.changed
@@ -238,7 +241,7 @@ impl Rewriting {
             Some(upstream) => upstream,
             None => address::upstream(&format!("{host_text}:{port_text}"), false, false)?,
         };
-        let local = self.listen(Some(upstream), None, first).to_string();
+        let local = self.listen(Some(upstream), None, first)?.to_string();
         self.changed
             .push(of.changed(host, host_was, "127.0.0.1".to_owned()));
         self.changed.push(of.changed(port, port_was, local.clone()));
@@ -330,10 +333,15 @@ impl Rewriting {
     }
 
     /// The port for an upstream: that of the same one, or the next that is free.
-    fn listen(&mut self, upstream: Option<String>, secret: Option<Value>, first: u16) -> u16 {
+    fn listen(
+        &mut self,
+        upstream: Option<String>,
+        secret: Option<Value>,
+        first: u16,
+    ) -> Result<u16, Unusable> {
         let same = |known: &&Listener| known.upstream == upstream && known.secret == secret;
         if let Some(known) = self.listeners.iter().find(same) {
-            return known.port;
+            return Ok(known.port);
         }
         // A server in the pod itself may have that port.
         let own = |port: u16| {
@@ -341,19 +349,25 @@ impl Rewriting {
                 .as_deref()
                 .is_some_and(|upstream| upstream.ends_with(&format!(":{port}")))
         };
-        let used = |port: u16| {
-            self.taken.contains(&u64::from(port))
-                || self.listeners.iter().any(|known| known.port == port)
+        let free = |port: &u16| !self.taken.contains(&u64::from(*port)) && !own(*port);
+        // Whoever found none need not look again: the pod gets no proxy.
+        let found = match self.exhausted {
+            true => None,
+            false => (first..=u16::MAX).find(free),
         };
-        let port = (first..=u16::MAX)
-            .find(|port| !used(*port) && !own(*port))
-            .unwrap_or(first);
+        let Some(port) = found else {
+            self.exhausted = true;
+            return Err(Unusable(
+                "stays as it is: no port is free for the proxy".to_owned(),
+            ));
+        };
+        self.taken.insert(port.into());
         self.listeners.push(Listener {
             port,
             upstream,
             secret,
         });
-        port
+        Ok(port)
     }
 }
 

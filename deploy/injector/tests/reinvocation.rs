@@ -139,6 +139,70 @@ fn opting_out_takes_everything_back() {
     }
 }
 
+/// A pod that says it listens on these ports.
+fn declaring(ports: impl Iterator<Item = u16>, annotations: &Value) -> Value {
+    let mut pod = simple();
+    pod["metadata"]["annotations"] = annotations.clone();
+    pod["spec"]["containers"][0]["ports"] =
+        ports.map(|port| json!({"containerPort": port})).collect();
+    pod
+}
+
+#[test]
+fn no_port_of_the_application_is_taken() {
+    // The last that is free, found among all others that are not, and none at all.
+    let all_but_two = (16380..=u16::MAX).filter(|port| ![60_000, 60_001].contains(port));
+    let mut pod = injected(&declaring(all_but_two, &json!({})), &settings(34)).pod;
+    let proxy = find(&mut pod, "initContainers", "tars-proxy");
+    assert_eq!(proxy["ports"][0]["containerPort"], 60_001);
+    assert_eq!(
+        find(&mut pod, "containers", "app")["env"][0]["value"],
+        "redis://127.0.0.1:60000"
+    );
+    for (first, annotations) in [
+        (16380, json!({})),
+        (16380, json!({"tars.dev/agent": "enabled"})),
+        (
+            16380,
+            json!({"tars.dev/env": "X", "tars.dev/upstream": "redis://r:1"}),
+        ),
+        (16381, json!({})),
+        (19464, json!({"tars.dev/mode": "transparent"})),
+    ] {
+        let pod = declaring(first..=u16::MAX, &annotations);
+        let outcome = injected(&pod, &settings(34));
+        assert_eq!(outcome.decision, Decision::Skipped(Reason::NoPort));
+        assert_eq!(outcome.patch, [], "{annotations}");
+        let last = outcome.warnings.last().unwrap();
+        assert!(last.contains("every port"), "{last}");
+    }
+}
+
+/// The names are checked of what would be injected alone, and what the injector made itself is nobody else's.
+#[test]
+fn a_container_that_would_not_be_injected_may_bear_its_name() {
+    for minor in [34, 28] {
+        let mut pod = simple();
+        for name in ["tars-agent", "tars-intercept"] {
+            let spec = pod["spec"]["containers"].as_array_mut().unwrap();
+            spec.push(json!({"name": name, "image": "mine"}));
+        }
+        let outcome = injected(&pod, &settings(minor));
+        assert_eq!(outcome.decision, Decision::Injected, "1.{minor}");
+
+        let mut pod = simple();
+        pod["metadata"]["annotations"] =
+            json!({"tars.dev/agent": "enabled", "tars.dev/mode": "transparent"});
+        let once = injected(&pod, &settings(minor));
+        let twice = injected(&once.pod, &settings(minor));
+        assert_eq!(
+            (once.decision, twice.decision, twice.patch),
+            (Decision::Injected, Decision::Injected, vec![]),
+            "1.{minor}"
+        );
+    }
+}
+
 #[test]
 fn a_record_that_cannot_be_read_changes_nothing() {
     for status in ["", "no json", "{\"format\":99}", "[]"] {

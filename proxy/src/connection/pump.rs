@@ -117,6 +117,29 @@ impl Pump {
         Poll::Ready(Ok(()))
     }
 
+    /// Reads once, and holds what comes, up to a bound: so a client is noticed that leaves before anything of it may pass. Behind what is
+    /// held, its end is found again later. Says whether to go on.
+    #[cold]
+    pub(super) fn poll_hold(
+        &mut self,
+        from: &mut Socket,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<io::Result<bool>> {
+        if self.tail.len() >= READ_BYTES {
+            return Poll::Ready(Ok(false));
+        }
+        BUFFERS.with_borrow_mut(|Buffers { read, .. }| {
+            let n = ready!(from.poll_read_on(task, read, &mut self.waits))?;
+            if n == 0 && self.tail.is_empty() {
+                self.end = End::Read;
+                return Poll::Ready(Ok(true));
+            }
+            self.tail
+                .extend_from_slice(read.get(..n).unwrap_or_default());
+            Poll::Ready(Ok(n > 0))
+        })
+    }
+
     /// Reads once, has the bytes understood, and writes what may be written.
     pub(super) fn poll_pump(
         &mut self,

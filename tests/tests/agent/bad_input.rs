@@ -51,6 +51,30 @@ fn agents_that_cannot_be() {
             "invalid",
             "observation_space",
         ),
+        (
+            with(
+                "observation_space",
+                json!({"type": "Discrete", "n": 5, "start": 100_000_001}),
+            ),
+            422,
+            "invalid",
+            "between -16777216 and 16777216",
+        ),
+        (
+            with(
+                "action_space",
+                json!({"type": "Discrete", "n": 3, "start": i64::MAX}),
+            ),
+            422,
+            "invalid",
+            "between -16777216 and 16777216",
+        ),
+        (
+            with("observation_space", json!("Box")),
+            422,
+            "invalid",
+            "an object with a type",
+        ),
         // A terabyte, and more than can be counted.
         (
             with("observation_space", boxed(json!([1_000_000_000_000_u64]))),
@@ -137,6 +161,13 @@ fn experience_and_observations_that_do_not_suit() {
             "1 to 4096 of 4 numbers",
         ),
         (
+            "{\"observations\": [[1, 2, 3], [1, 2, 3, 4, 5]]}",
+            422,
+            "invalid",
+            "rows of different lengths",
+        ),
+        ("5", 422, "invalid", "an object with observations"),
+        (
             "{\"observations\": [[1, 2, 3, \"4\"]]}",
             422,
             "invalid",
@@ -206,7 +237,7 @@ fn experience_and_observations_that_do_not_suit() {
     for (body, says) in [
         (
             wrong("observation", json!([1, 2, 3])),
-            "fragments[0]: observation: expected 2 times 4 numbers, found 7",
+            "observation: expected as many numbers in each transition, found 4 in the first and 3 in another",
         ),
         (
             wrong("action", json!(2)),
@@ -228,7 +259,14 @@ fn experience_and_observations_that_do_not_suit() {
             wrong("terminated", json!(false)),
             "next_observation: expected one",
         ),
-        (wrong("mask", json!([true, true])), "mask: expected none"),
+        (
+            wrong("mask", json!([true, true])),
+            "mask: expected as many numbers in each transition, found 0 in the first",
+        ),
+        (
+            batch("p", 0, fragment(0, u64::MAX, 0, 2)).to_string(),
+            "fragments[0]: seq: expected at most 18446744073709551613",
+        ),
         (wrong("truncated", json!(1)), "truncated"),
         (batch("", 0, fragment(0, 0, 0, 2)).to_string(), "producer"),
         (
@@ -325,6 +363,24 @@ fn paths_methods_and_bodies_that_are_none() {
         .post("/v1/agents/a/checkpoints", &json!({"pin": "../x"}))
         .problem(422, "invalid");
     assert!(pin.contains("pin: expected"), "{pin}");
+}
+
+#[test]
+fn an_agent_that_the_disk_does_not_let_go_of_stays() {
+    let service = Agent::start();
+    service.create(&cart("a", 64));
+    let delete = || service.ask("DELETE", "/v1/agents/a", &[], b"");
+    // Where an agent is put before it is removed.
+    let taken = service.data().join(".removed-a");
+    std::fs::write(&taken, "").unwrap();
+    let said = delete().problem(503, "disk");
+    assert!(said.contains("Not a directory"), "{said}");
+    let _ = service.status("a");
+    let observations = json!({"observations": [[0, 0, 0, 0]]});
+    let _ = service.post("/v1/agents/a/act", &observations).expect(200);
+    std::fs::remove_file(&taken).unwrap();
+    let _ = delete().expect(204);
+    let _ = service.get("/v1/agents/a").expect(404);
 }
 
 #[test]

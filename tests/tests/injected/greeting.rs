@@ -1,5 +1,8 @@
 //! A URL with user, password and database, of which the client knows nothing.
 
+use std::net::TcpListener;
+use std::thread;
+
 use tars_tests::address::Address;
 use tars_tests::chopper::Chopper;
 use tars_tests::proxy::Proxy;
@@ -7,6 +10,7 @@ use tars_tests::resp::{End, encode, pipeline};
 use tars_tests::server::{Kind, Server};
 use tars_tests::stage::Stage;
 use tars_tests::tls::Authority;
+use tars_tests::wait::{self, PATIENCE};
 
 /// Not to be found in anything that the proxy says.
 const SECRET: &str = "p@ss/w%rd";
@@ -303,6 +307,51 @@ fn a_proxy_that_only_forwards_says_it_too() {
         [b"+OK\r\n".to_vec(), b"$4\r\nshop\r\n".to_vec()]
     );
     proxy.drain();
+}
+
+#[test]
+fn nobody_is_left_behind_who_leaves_before_the_server_has_agreed() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::Tcp(silent.local_addr().unwrap().to_string());
+    // Says nothing, and ends when it is told the end.
+    thread::spawn(move || {
+        for stream in silent.incoming() {
+            thread::spawn(move || std::io::copy(&mut stream.unwrap(), &mut std::io::sink()));
+        }
+    });
+    let url = url(&format!("shop:{ENCODED}"), &address, 3);
+    let proxy = Proxy::to_url(&url).upstream_env(&url).start_unready();
+    for _ in 0..5 {
+        drop(proxy.connect());
+    }
+    proxy.wait_metric("tars_proxy_connections_total", &[], |n| n >= 5.0);
+    proxy.wait_metric("tars_proxy_connections", &[], |n| n == 0.0);
+}
+
+#[test]
+fn a_reset_that_is_never_answered_ends_with_either_side() {
+    for kind in Kind::ALL {
+        let stage = stage(kind);
+        let gone = || (stage.proxy).wait_metric("tars_proxy_connections", &[], |n| n == 0.0);
+        let mut client = stage.connect();
+        client.send(b"QUIT\r\nRESET\r\n");
+        let _ = client.read_until_closed();
+        drop(client);
+        gone();
+        let mut client = stage.connect();
+        client.send(b"BLPOP none 0\r\nRESET\r\n");
+        drop(client);
+        gone();
+        let mut client = stage.connect();
+        client.send(b"BLPOP none 0\r\nRESET\r\n");
+        wait::until("the client blocks", PATIENCE, || {
+            let clients = stage.direct("INFO clients");
+            clients.contains("blocked_clients:1").then_some(())
+        });
+        stage.direct("CLIENT KILL TYPE normal SKIPME yes");
+        let _ = client.read_until_closed();
+        gone();
+    }
 }
 
 #[test]

@@ -77,8 +77,41 @@ fn what_is_wrong_is_said() {
             "fragments[0]: transitions: expected at least one",
         ),
         (
-            |f| f["transitions"][0]["observation"] = json!([1]),
-            "fragments[0]: observation: expected 2 times 2 numbers, found 3",
+            |f| {
+                for transition in f["transitions"].as_array_mut().expect("an array") {
+                    transition["observation"] = json!([1]);
+                }
+                f["transitions"][0]["final_observation"] = json!([1]);
+            },
+            "fragments[0]: observation: expected 2 times 2 numbers, found 2",
+        ),
+        // As many in all as there should be: but whose?
+        (
+            |f| {
+                f["transitions"][0]["observation"] = json!([1]);
+                f["transitions"][0]["final_observation"] = json!([1]);
+                f["transitions"][1]["observation"] = json!([2, 3, 4]);
+            },
+            "observation: expected as many numbers in each transition, found 1 in the first and 3 in another",
+        ),
+        (
+            |f| {
+                f["transitions"][0]["action"] = json!([]);
+                f["transitions"][1]["action"] = json!([1, 2]);
+            },
+            "action: expected as many numbers in each transition, found 0 in the first and 2 in another",
+        ),
+        (
+            |f| f["transitions"][0]["final_observation"] = json!([1, 2, 3]),
+            "final_observation: expected as many numbers as observation has, 2, found 3",
+        ),
+        (
+            |f| f["seq"] = json!(u64::MAX - 1),
+            "fragments[0]: seq: expected at most 18446744073709551613 for 2 transitions",
+        ),
+        (
+            |f| f["env_id"] = json!(-1),
+            "expected env_id as a string, or as a whole number from 0 on",
         ),
         (
             |f| f["transitions"][0]["action"] = json!(3),
@@ -102,7 +135,7 @@ fn what_is_wrong_is_said() {
         ),
         (
             |f| f["transitions"][1]["mask"] = Value::Null,
-            "fragments[0]: mask: expected 2 times 3 of true and false, found 3",
+            "mask: expected as many numbers in each transition, found 3 in the first and 0 in another",
         ),
         (
             |f| f["transitions"][0]["final_observation"] = Value::Null,

@@ -14,7 +14,7 @@ use crate::distribution::Distribution;
 use crate::env::Space;
 use crate::service::agent::Agent;
 use crate::service::experience::mask_rows;
-use crate::service::numbers::Numbers;
+use crate::service::numbers;
 use crate::service::policy::{Answer, Question};
 use crate::service::space::{check, shift};
 
@@ -25,11 +25,14 @@ const MOST_NUMBERS: usize = 1 << 20;
 
 /// What is asked.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object with observations, and masks and deterministic if wanted"
+)]
 struct Act {
-    observations: Numbers,
+    observations: numbers::Rows,
     #[serde(default)]
-    masks: Option<Numbers>,
+    masks: Option<numbers::Rows>,
     #[serde(default)]
     deterministic: bool,
 }
@@ -70,7 +73,7 @@ pub(super) async fn act(
 
 fn read(agent: &Agent, json: &[u8]) -> Result<Rows, Problem> {
     let Act {
-        mut observations,
+        observations: numbers::Rows(mut observations),
         masks,
         deterministic,
     } = parse(json)?;
@@ -88,10 +91,17 @@ fn read(agent: &Agent, json: &[u8]) -> Result<Rows, Problem> {
         )));
     }
     shift(&spec.observation_space, &mut observations);
-    check(&spaces.observation, "observations", rows, &observations.0).map_err(Problem::invalid)?;
+    check(
+        &spaces.observation,
+        spec.observation_space.start(),
+        "observations",
+        rows,
+        &observations.0,
+    )
+    .map_err(Problem::invalid)?;
     let masks = match (masks, acting.distribution()) {
         (Some(masks), Distribution::Categorical(sizes)) if spec.masked => {
-            mask_rows(sizes, rows, &masks.0)
+            mask_rows(sizes, rows, &masks.0.0)
                 .map_err(|wrong| Problem::invalid(wrong.replacen("mask:", "masks:", 1)))?
         }
         (Some(_), _) => {

@@ -22,6 +22,9 @@ const SUFFIXES: [(&str, f64); 13] = [
 /// The least memory that the proxy starts with.
 const LEAST_MEMORY: f64 = 16.0 * 1_048_576.0;
 
+/// The most that anybody can mean.
+const MOST_MEMORY: f64 = 1_125_899_906_842_624.0;
+
 /// A quantity as it was written, and its value.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Quantity {
@@ -65,12 +68,12 @@ impl Amount {
     pub(super) fn memory(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "`{text}` is no amount of memory from 16Mi up; write 64Mi, or with a limit 64Mi/128Mi"
+                "`{text}` is no amount of memory from 16Mi to 1Pi; write 64Mi, or with a limit 64Mi/128Mi"
             )
         };
         let mut amount = Self::read(text).ok_or_else(wrong)?;
         let limit = amount.limit.get_or_insert_with(|| amount.request.clone());
-        match limit.value >= LEAST_MEMORY {
+        match (LEAST_MEMORY..=MOST_MEMORY).contains(&limit.value) {
             true => Ok(amount),
             false => Err(wrong()),
         }
@@ -148,6 +151,8 @@ mod tests {
             "0",
             "1Mi",
             "inf",
+            "99999999999999999999Ei",
+            "64Mi/2Pi",
             ".",
         ] {
             assert!(Amount::memory(wrong).is_err(), "{wrong}");

@@ -116,7 +116,7 @@ fn what_cannot_be_understood_says_what_would_be_right() {
         ("agent-memory", "lots", "no amount of memory"),
         ("log-level", "info; rm", "debug or trace"),
         ("proxy-cpu", "1/0.5", "no amount of processor time"),
-        ("proxy-memory", "1Ki", "from 16Mi up"),
+        ("proxy-memory", "1Ki", "from 16Mi to 1Pi"),
         ("service-name", "a$(B)", "no $( )"),
     ] {
         let error = read(&[(name, value)]).unwrap_err().to_string();
