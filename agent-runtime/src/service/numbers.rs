@@ -140,8 +140,11 @@ mod tests {
     #[test]
     fn rows_have_as_many_numbers_each() {
         let read = |text| serde_json::from_str::<Rows>(text).map(|rows| rows.0.0);
-        assert_eq!(read("[1, 2]").unwrap(), [1.0, 2.0]);
-        assert_eq!(read("[[1, [2]], [[3, 4]]]").unwrap(), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(read("[1, 2]").expect("rows"), [1.0, 2.0]);
+        assert_eq!(
+            read("[[1, [2]], [[3, 4]]]").expect("rows"),
+            [1.0, 2.0, 3.0, 4.0]
+        );
         for text in ["[[1, 2, 3], [4, 5, 6, 7, 8]]", "[[1, 2], []]", "[[], [1]]"] {
             let error = read(text).expect_err(text).to_string();
             assert!(error.contains("rows of different lengths"), "{error}");
