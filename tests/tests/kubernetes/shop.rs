@@ -44,7 +44,7 @@ fn assert_one_trace_a_message(namespace: &Namespace, services: [Workload; 3]) {
     // Not faster than a busy machine gets rid of spans: those that find the queue full are dropped, as documented.
     let orders = orders
         .env("COUNT", &MESSAGES.to_string())
-        .env("PACE", "0.001");
+        .env("PACE", "0.004");
     namespace.apply(&orders.manifest());
 
     // It ends, although its proxy would serve for ever.
