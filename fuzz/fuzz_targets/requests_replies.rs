@@ -21,7 +21,7 @@ thread_local! {
 
 fn run(world: &World, client: &[u8], server: &[u8], pieces: usize) -> Seen {
     seed(1);
-    world.listener.upstream.set_open(true);
+    world.destination.upstream.set_open(true);
     let mut link = world.connect();
     let mut to_server: Vec<u8> = client
         .chunks(pieces)
