@@ -141,6 +141,25 @@ impl Metrics {
             "Lookups of names that share the label other, because there are max_metric_names or the name is too long.",
             &["kind"],
         );
+        let not_followed = counters(
+            "tars_proxy_commands_not_followed_total",
+            "Reads, claims and settlements that passed without being followed, by the limit they met: too_large, pending_replies.",
+            &["reason"],
+        );
+        let errors = counters(
+            "tars_proxy_errors_total",
+            "Connections that ended in an error, by the side it came from.",
+            &["side"],
+        );
+        // From 0 on: the first increment of a series that was not there is no increase to Prometheus.
+        for (of, values) in [
+            (&not_followed, &["too_large", "pending_replies"][..]),
+            (&errors, &["client", "server", "proxy"]),
+        ] {
+            for value in values {
+                let _ = of.with_label_values(&[value]);
+            }
+        }
         let (held_names, refused_names) = (
             |kind| held_names.with_label_values(&[kind]),
             |kind| refused_names.with_label_values(&[kind]),
@@ -170,11 +189,7 @@ impl Metrics {
                 "Connections that became raw relays, untraced for the rest of their lives, by reason.",
                 &["reason"],
             ),
-            errors: counters(
-                "tars_proxy_errors_total",
-                "Connections that ended in an error, by the side it came from.",
-                &["side"],
-            ),
+            errors,
             destinations: gauge(
                 "tars_proxy_original_destinations",
                 "Servers that redirected clients were connecting to, out of the 1024 that are remembered.",
@@ -211,11 +226,7 @@ impl Metrics {
                 "Messages sent that got no context, by reason.",
                 &["reason"],
             ),
-            not_followed: counters(
-                "tars_proxy_commands_not_followed_total",
-                "Reads, claims and settlements that passed without being followed, by the limit they met: too_large, pending_replies.",
-                &["reason"],
-            ),
+            not_followed,
             extracted: counters(
                 "tars_proxy_contexts_extracted_total",
                 "Messages delivered, by what was found in them: a context in its field, in an envelope, an invalid one, or none.",

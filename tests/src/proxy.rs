@@ -330,7 +330,7 @@ impl Proxy {
         self.metrics().sum(name, labels)
     }
 
-    /// Waits until [`Self::metric`] is as wanted.
+    /// Waits until [`Self::metric`] is as wanted; until it exists, it is NaN.
     ///
     /// # Panics
     /// When it is not in time, with its last value.
@@ -343,7 +343,11 @@ impl Proxy {
     ) -> f64 {
         let mut last = f64::NAN;
         let found = wait::poll(PATIENCE, || {
-            last = self.metric(name, labels);
+            let metrics = self.metrics();
+            last = match metrics.names().contains(name) {
+                true => metrics.sum(name, labels),
+                false => f64::NAN,
+            };
             wanted(last).then_some(last)
         });
         found.unwrap_or_else(|| panic!("{name}{labels:?} stayed at {last}"))

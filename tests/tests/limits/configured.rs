@@ -43,9 +43,11 @@ fn reads_and_settlements_beyond_the_pending_replies() {
     client.send(encode(&waiting).repeat(2));
     client.command(&["XREAD", "STREAMS", "s", "0"]);
     client.command(&["XACK", "s", "g", "1-1"]);
-    wait::until("both have passed", PATIENCE, || {
-        (not_followed(&stage, "pending_replies") == 2.0).then_some(())
-    });
+    stage.proxy.wait_metric(
+        "tars_proxy_commands_not_followed_total",
+        &[("reason", "pending_replies")],
+        |passed| passed == 2.0,
+    );
     stage.server.resume();
     client.replies(2);
     assert!(
