@@ -125,6 +125,23 @@ pub struct Outcome {
 /// Decides about a pod. `workload` is its name for people, which [`pod::workload`] finds.
 #[must_use]
 pub fn inject(pod: &Value, workload: &str, namespace: &Namespace, settings: &Settings) -> Outcome {
+    let mut outcome = decide(pod, workload, namespace, settings);
+    if settings.record_skipped
+        && let Decision::Skipped(reason) = outcome.decision
+        // A record that cannot be read is somebody's all the same; and nobody may change the kubelet's own pods.
+        && pod::meta(&outcome.pod, "annotations", STATUS).is_none()
+        && reason != Reason::Mirror
+        && pod::is_whole(pod)
+    {
+        let mut status = Status::new();
+        status.skipped = Some(reason.label().to_owned());
+        status.write(&mut outcome.pod);
+        outcome.patch = diff(pod, &outcome.pod);
+    }
+    outcome
+}
+
+fn decide(pod: &Value, workload: &str, namespace: &Namespace, settings: &Settings) -> Outcome {
     if !pod::is_whole(pod) {
         // Whoever stores pods will say so.
         let decision = Decision::Skipped(Reason::NoRedis);
