@@ -258,11 +258,54 @@ fn a_replica_is_killed_and_no_review_fails() {
     let namespace = Namespace::injected("killed");
     let killers = Namespace::labelled("killers", "privileged", &[]);
     let pod = Workload::new("Pod", "payments").manifest();
+    let before = passed_over();
     for replica in REPLICAS {
         let (created, wrong) = create_while(&namespace, &pod, || kill(&killers, replica));
         println!("{replica} killed: {} of {created} pods", wrong.len());
         assert!(wrong.is_empty(), "of {created} pods: {wrong:?}");
     }
+    assert!(passed_over() > before, "nobody was asked who was dead");
+}
+
+/// How many certificates a replica has taken into use.
+fn certificates(replica: &str) -> u64 {
+    let metrics = format!("/api/v1/namespaces/{TARS}/pods/{replica}:9464/proxy/metrics");
+    let metrics = kubectl(&["get", "--raw", &metrics], "").out;
+    let taken = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("tars_injector_certificates_total "));
+    taken.unwrap().parse().unwrap()
+}
+
+#[test]
+#[ignore = "needs a cluster: make e2e-k8s"]
+fn a_new_authority_and_no_review_fails() {
+    let _storm = storm();
+    let namespace = Namespace::injected("rotation");
+    let pod = Workload::new("Pod", "payments").manifest();
+    let before = REPLICAS.map(certificates);
+    // No replica makes good for the other.
+    let passed_over_before = passed_over();
+    let (created, wrong) = create_while(&namespace, &pod, || {
+        tars(&["delete", "secret", "tars-injector-certificate"]);
+        eventually("both show another certificate", PATIENCE, || {
+            let now = REPLICAS.map(certificates);
+            (now[0] > before[0] && now[1] > before[1]).then_some(())
+        });
+    });
+    assert!(wrong.is_empty(), "of {created} pods: {wrong:?}");
+    assert_eq!(passed_over(), passed_over_before, "of {created} pods");
+}
+
+/// How often the API server passed over an entry that did not answer.
+fn passed_over() -> u64 {
+    let metrics = kubectl(&["get", "--raw", "/metrics"], "").out;
+    let counts = metrics.lines().filter_map(|line| {
+        let labels = line.strip_prefix("apiserver_admission_webhook_fail_open_count{")?;
+        let ours = labels.contains(".pods.tars.dev");
+        ours.then(|| labels.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+    });
+    counts.sum()
 }
 
 /// The policy that no pod starts without a decision; withdrawn when this is dropped.
