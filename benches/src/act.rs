@@ -51,7 +51,7 @@ const NAME: &str = "bench";
 pub enum Case {
     /// One observation a request, at a fixed rate.
     Steady,
-    /// The same, while a thread computes: the agent learns.
+    /// The same, while experience comes and a thread computes: the agent learns.
     Learning,
     /// One observation a request, as many as can be answered.
     Full,
@@ -263,8 +263,7 @@ pub fn run(options: &Options, mut progress: impl FnMut(&str)) -> Result<Run, loa
 fn measure(case: Case, server: Server, duration: Duration) -> Result<Sample, load::Error> {
     let running = Running::start(server, case == Case::Learning, &[]);
     let load = case.load(running.request(case.rows()), duration);
-    let feeder = (case == Case::Learning && server == Server::Agent)
-        .then(|| feeder::Feeder::start(&running));
+    let feeder = (case == Case::Learning).then(|| feeder::Feeder::start(&running));
     let mut edges = Vec::with_capacity(2);
     let outcome = load::run(running.address, &load, || {
         edges.push((usage::of(running.process.id()), running.updates()));
@@ -332,7 +331,7 @@ struct Running {
 }
 
 impl Running {
-    /// Starts it; beside a `busy` echo a thread computes. A command line given as `under` runs it.
+    /// Starts it; in a `busy` echo a thread computes. A command line given as `under` runs it.
     fn start(server: Server, busy: bool, under: &[&str]) -> Self {
         let ports = [Port::claim(), Port::claim()];
         let [listen, admin] = &ports;
@@ -443,7 +442,7 @@ fn spec() -> Value {
         "name": NAME,
         "observation_space": {"type": "Box", "shape": [4]},
         "action_space": {"type": "Discrete", "n": 2},
-        // An update takes about a tenth of a second.
+        // An update takes about a tenth of a second of one processor.
         "hyperparameters": {"n_steps": feeder::TRANSITIONS, "batch_size": 64, "n_epochs": 100},
     })
 }

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::address::Address;
+use crate::built::built;
 use crate::cgroup::Cgroup;
 use crate::http;
 use crate::port::Port;
 use crate::process::{Memory, Process, Signal};
-use crate::proxy::built;
 use crate::proxy::metrics::Metrics;
 use crate::wait::{self, PATIENCE};
 

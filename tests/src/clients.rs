@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::built;
 use crate::parts;
 use crate::process::Process;
-use crate::proxy;
 
 /// How long a program may take: each of its features has a limit of its own.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -130,7 +130,7 @@ impl Language {
                 let part = parts::built("go-clients", "clients-go", &self.folder());
                 Process::start(&part.join("clients"), configure)
             }
-            Self::Rust => Process::start(&proxy::built("tars-clients"), configure),
+            Self::Rust => Process::start(&built::built("tars-clients"), configure),
             Self::Java => {
                 let part = parts::built("java-clients", "clients-java", &self.folder());
                 Process::start(&part.join("clients"), configure)

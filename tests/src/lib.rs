@@ -6,7 +6,7 @@
 //! differ). [`scripted`] is a server that says what it is told to, [`parrot`] one that its client tells, [`liar`] one that lies to
 //! some and is honest to others, [`chopper`] one that says it in pieces. [`clients`] are programs that use real client libraries.
 //! [`agent`] is the learner as a service, which [`cgroup`] leaves little memory. [`pod`] is a network of the test's own.
-//! Below them: [`process`], [`port`], [`parts`], [`address`], [`http`], [`tls`], [`wait`].
+//! Below them: [`built`], [`process`], [`port`], [`parts`], [`address`], [`http`], [`tls`], [`wait`].
 //!
 //! Everything is synchronous, and whatever serves runs outside the test's own thread, so that it is used alike from a plain
 //! `#[test]` and from an async one. Whatever a test starts ends with the value that stands for it, and with the test process.
@@ -15,6 +15,7 @@
 
 pub mod address;
 pub mod agent;
+pub mod built;
 pub mod cgroup;
 pub mod chopper;
 pub mod clients;

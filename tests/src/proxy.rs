@@ -13,6 +13,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::address::Address;
+use crate::built::built;
 use crate::http::{self, Response};
 use crate::port::Port;
 use crate::process::{Memory, Process, Signal};
@@ -585,95 +586,8 @@ fn run_with(
 /// The binary under test: the one that `TARS_PROXY` names, else `tars-proxy` beside the folder of this test's executable.
 ///
 /// # Panics
-/// When there is none, or one older than its sources: cargo builds no other crate's binary for a test.
+/// When there is none, or one older than its sources.
 #[must_use]
 pub fn binary() -> PathBuf {
     env::var_os("TARS_PROXY").map_or_else(|| built("tars-proxy"), PathBuf::from)
-}
-
-/// The binary of another crate of the workspace, as it was built beside this test.
-///
-/// # Panics
-/// When there is none, or one older than its sources.
-#[must_use]
-pub fn built(name: &str) -> PathBuf {
-    let this = env::current_exe().unwrap();
-    let folder = this.parent().unwrap_or(Path::new("."));
-    // Tests are one folder deeper than programs.
-    let profile = folder
-        .parent()
-        .filter(|_| folder.ends_with("deps"))
-        .unwrap_or(folder);
-    let binary = profile.join(name);
-    if let Some(trouble) = stale(&binary) {
-        panic!("{trouble}: run `make test`, or `cargo build --workspace --bins` first");
-    }
-    binary
-}
-
-/// What is wrong with a binary, going by the list of its sources that cargo leaves beside it.
-fn stale(binary: &Path) -> Option<String> {
-    let modified = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
-    let Some(built) = modified(binary) else {
-        return Some(format!("{} was not built", binary.display()));
-    };
-    let sources = std::fs::read_to_string(binary.with_extension("d")).unwrap_or_default();
-    let newer = newer_source(&sources, |source| {
-        modified(source).is_none_or(|changed| changed > built)
-    })?;
-    let mut text = format!("{} is older than {}", binary.display(), newer.display());
-    if modified(&newer).is_none() {
-        let _ = write!(text, ", which is gone");
-    }
-    Some(text)
-}
-
-/// The first source of a dependency file (`target: source source …`, as make reads it) that is `newer`.
-fn newer_source(sources: &str, newer: impl Fn(&Path) -> bool) -> Option<PathBuf> {
-    let (_, sources) = sources.split_once(": ")?;
-    // A space within a path is escaped.
-    let sources = sources.trim_end().replace("\\ ", "\0");
-    sources
-        .split(' ')
-        .map(|source| PathBuf::from(source.replace('\0', " ")))
-        .find(|source| newer(source))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_binary_that_is_absent_or_older_than_a_source_is_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let (binary, source) = (dir.path().join("bin"), dir.path().join("a source.rs"));
-        assert!(stale(&binary).unwrap().ends_with("/bin was not built"));
-
-        std::fs::write(&source, "").unwrap();
-        std::fs::write(&binary, "").unwrap();
-        let listed = format!(
-            "{}: {}\n",
-            binary.display(),
-            source.display().to_string().replace(' ', "\\ ")
-        );
-        std::fs::write(binary.with_extension("d"), listed).unwrap();
-        assert_eq!(stale(&binary), None);
-
-        let built = binary.metadata().unwrap().modified().unwrap();
-        std::fs::File::open(&source)
-            .unwrap()
-            .set_modified(built + Duration::from_secs(1))
-            .unwrap();
-        assert!(
-            stale(&binary)
-                .unwrap()
-                .ends_with(&format!("/bin is older than {}", source.display()))
-        );
-        std::fs::remove_file(&source).unwrap();
-        assert!(
-            stale(&binary)
-                .unwrap()
-                .ends_with("a source.rs, which is gone")
-        );
-    }
 }

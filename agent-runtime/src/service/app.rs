@@ -24,6 +24,7 @@ use super::agents::{Agents, AgentsError};
 use super::config::Config;
 use super::http::counters::Counters;
 use super::http::guard::{Guard, Secret};
+use super::http::threads::{STACK, Threads};
 use super::http::tls::{Acceptor, BadFile, Files};
 use super::http::{Http, serve};
 use super::memory::{Collected, Guard as MemoryGuard, count_this_stack};
@@ -37,8 +38,6 @@ use crate::memory::{Component, MemoryBudget, OverBudget};
 const LOCK: &str = ".lock";
 /// For what waits: agents that are made or removed, large bodies, files.
 const BLOCKING: usize = 8;
-/// For a thread of the runtime: nothing large is on a stack.
-const STACK: usize = 1 << 20;
 /// A body may have one part in so many of the budget, unless that is said ...
 const BODY_PART: usize = 32;
 /// ... and at least and at most so much.
@@ -115,11 +114,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     // Before there are other threads: it changes the environment.
     let inherited = Inherited::from_env().map_err(Error::Inherited)?;
     let log_level = logging::init(&config.log_level, config.log_format)?;
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(config.workers())
+    // This thread accepts, reads streams and answers the admin's requests; others answer everybody else's.
+    let runtime = Builder::new_current_thread()
         .max_blocking_threads(BLOCKING)
         .thread_stack_size(STACK)
-        .thread_name("http")
+        .thread_name("aside")
         .on_thread_start(|| count_this_stack(STACK))
         .enable_all()
         .build()?;
@@ -164,7 +163,14 @@ async fn control(
     metrics::register(&registry, agents.clone())?;
     registry.register(Box::new(Collected::new(agents.clone())?))?;
     let counters = Counters::register(&registry)?;
-    let http = Arc::new(Http::new(agents.clone(), guard, max_body, counters));
+    let http = Arc::new(Http::new(
+        agents.clone(),
+        guard,
+        max_body,
+        counters,
+        Handle::current(),
+    ));
+    let threads = Arc::new(Threads::start(config.workers())?);
 
     let admin = Admin::new(Parts {
         name: "tars-agent",
@@ -185,6 +191,7 @@ async fn control(
         http.clone(),
         tls.clone(),
         config.max_connections.get(),
+        threads.clone(),
         drain.clone(),
     );
     let serving = tokio::spawn(serving);

@@ -44,7 +44,7 @@ pub struct Config {
     /// Threads that answer [default: as many as processors, at most 4]
     #[arg(long, env = "TARS_AGENT_WORKERS", value_name = "N")]
     pub workers: Option<NonZeroUsize>,
-    /// Connections that are open at once; more wait
+    /// Connections that are open at once; who comes then gets the place of whoever has rested for longest, or waits
     #[arg(
         long,
         env = "TARS_AGENT_MAX_CONNECTIONS",

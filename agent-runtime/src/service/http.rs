@@ -2,7 +2,7 @@
 //!
 //! In the order of a request's way:
 //!
-//! - [`serve`]: connections, [`tls`]; [`route`]: what is asked for; [`guard`]: by whom; [`body`]: what with.
+//! - [`serve`]: connections, their [`places`], [`tls`]; [`threads`]: where they are answered; [`route`]: what is asked for; [`guard`]: by whom; [`body`]: what with.
 //! - `act`, `experience`: what is asked all the time. `agents`, `policy`, `checkpoints`, `history`: the rest, a file a resource.
 //! - `page`, `openapi`: what a person sees of it.
 //! - [`problem`]: what is answered when something is wrong; [`counters`]: what is counted of it; `trace`: its spans.
@@ -17,10 +17,12 @@ pub mod guard;
 mod history;
 mod openapi;
 mod page;
+pub mod places;
 mod policy;
 pub mod problem;
 pub mod route;
 pub mod serve;
+pub mod threads;
 pub mod tls;
 mod trace;
 
@@ -33,6 +35,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method, Request};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::agent::Agent;
@@ -52,6 +55,8 @@ pub struct Http {
     bodies: Bodies,
     guard: ArcSwap<Guard>,
     counters: Counters,
+    /// What waits for the disk or for other threads does so here, away from those that answer.
+    aside: Handle,
     /// One agent is made or removed at a time. Others wait here, where that takes no thread.
     changing: Arc<Semaphore>,
     /// What is on the disk was started: before that nobody can tell what there is.
@@ -59,12 +64,19 @@ pub struct Http {
 }
 
 impl Http {
-    /// Answers for these agents, with bodies of at most `most` bytes.
+    /// Answers for these agents, with bodies of at most `most` bytes; what waits does so on threads of `aside`.
     #[must_use]
-    pub fn new(agents: Arc<Agents>, guard: Guard, most: usize, counters: Counters) -> Self {
+    pub fn new(
+        agents: Arc<Agents>,
+        guard: Guard,
+        most: usize,
+        counters: Counters,
+        aside: Handle,
+    ) -> Self {
         Self {
             agents,
-            bodies: Bodies::new(most),
+            bodies: Bodies::new(most, aside.clone()),
+            aside,
             guard: ArcSwap::from_pointee(guard),
             counters,
             changing: Arc::new(Semaphore::new(1)),
@@ -181,12 +193,23 @@ impl Http {
         let agents = self.agents.clone();
         // Never closed.
         let turn = self.changing.clone().acquire_owned().await;
-        blocking(move || {
+        self.aside(move || {
             let changed = change(&agents);
             drop(turn);
             changed
         })
         .await
+    }
+
+    /// Does what waits for the disk or for other threads, away from those that answer.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.aside
+            .spawn_blocking(work)
+            .await
+            .map_err(|error| Problem::new(Reason::Internal, error.to_string()))
     }
 
     /// The agent of this name.
@@ -220,13 +243,4 @@ fn json_of(json: impl IntoResponse) -> Response {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// Does what waits for the disk or for other threads, away from those that act.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Problem> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Problem::new(Reason::Internal, error.to_string()))
 }

@@ -102,7 +102,7 @@ fn targets(run: &Run) -> Vec<Target> {
         0.85,
     );
     add(
-        "p99 while it learns, of the echo's beside a thread that computes",
+        "p99 while it learns, of the echo's that gets as many bytes beside a thread that computes",
         Target::at_most,
         run.against(Learning, (Learning, Axum), p99),
         1.2,

@@ -1,6 +1,6 @@
 //! What bounds a client, and what it cannot do to others.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::thread;
 
 use serde_json::json;
@@ -72,6 +72,34 @@ fn whoever_trickles_a_large_body_loses_its_place_to_others() {
 }
 
 #[test]
+fn who_rests_makes_room_once_all_connections_are_taken() {
+    let service = Agent::builder().args(["--max-connections", "3"]).start();
+    service.create(&cart("a", 64));
+    let host = service.address();
+    // One has been answered, one is within its headers, and one within its body.
+    let mut idle = service.connect().unwrap();
+    write!(idle, "GET /v1/agents/a HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+    assert!(idle.read(&mut [0; 1 << 16]).unwrap() > 0);
+    let mut half = service.connect().unwrap();
+    write!(half, "GET /v1/agents/a HTTP/1.1\r\nHost:").unwrap();
+    let mut busy = service.connect().unwrap();
+    write!(busy, "POST /v1/agents/a/act HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 33\r\nConnection: close\r\n\r\n").unwrap();
+    // Those who come get the places of the two who rest, and neither that of the third.
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let mut other = service.connect().unwrap();
+        write!(other, "GET /v1/agents HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+        assert!(other.read(&mut [0; 1 << 16]).unwrap() > 0);
+        others.push(other);
+    }
+    assert_eq!(idle.read(&mut [0; 8]).unwrap_or(0), 0);
+    assert_eq!(half.read(&mut [0; 8]).unwrap_or(0), 0);
+    busy.write_all(b"{\"observations\":[[1, 2, 3, 4.0]]}")
+        .unwrap();
+    assert_eq!(read(busy).unwrap().status, 200);
+}
+
+#[test]
 fn an_agent_that_is_asked_too_much_holds_up_no_other() {
     let service = Agent::start();
     for name in ["greedy", "other"] {
@@ -80,7 +108,7 @@ fn an_agent_that_is_asked_too_much_holds_up_no_other() {
     // Each holds a turn of the greedy one until its body has come.
     let mut held: Vec<_> = (0..64).map(|_| {
         let mut stream = service.connect().unwrap();
-        write!(stream, "POST /v1/agents/greedy/act HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: 32\r\n\r\n", service.address()).unwrap();
+        write!(stream, "POST /v1/agents/greedy/act HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: 33\r\n\r\n", service.address()).unwrap();
         stream
     }).collect();
     let ask = |name: &str| {

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::Value;
 use tars_proxy::cli::Cli;
+use tars_tests::built::built;
 use tars_tests::process::Process;
-use tars_tests::proxy::{built, run_to_end_with};
+use tars_tests::proxy::run_to_end_with;
 use tars_tests::wait::PATIENCE;
 
 /// What a Secret holds in these pods.

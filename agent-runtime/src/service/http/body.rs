@@ -10,6 +10,7 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::body::{Body as _, Incoming};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -39,6 +40,7 @@ pub struct Bodies {
     large: Arc<Semaphore>,
     total: usize,
     parsers: Arc<Semaphore>,
+    aside: Handle,
 }
 
 /// A body, and its place among all of them: to be held until it is answered.
@@ -79,15 +81,17 @@ fn slow(trickles: bool) -> Problem {
 }
 
 impl Bodies {
-    /// Bodies of at most `most` bytes; large ones share as many, so that what is under way stays bounded whoever sends.
+    /// Bodies of at most `most` bytes; large ones share as many, so that what is under way stays bounded whoever sends. Threads of `aside` work on
+    /// them.
     #[must_use]
-    pub fn new(most: usize) -> Self {
+    pub fn new(most: usize, aside: Handle) -> Self {
         let total = most.max(SMALL).div_ceil(UNIT);
         Self {
             most,
             large: Arc::new(Semaphore::new(total)),
             total,
             parsers: Arc::new(Semaphore::new(PARSERS)),
+            aside,
         }
     }
 
@@ -191,7 +195,7 @@ impl Bodies {
         }
         // Never closed.
         let parser = self.parsers.clone().acquire_owned().await;
-        let task = tokio::task::spawn_blocking(move || {
+        let task = self.aside.spawn_blocking(move || {
             let done = work(&held.bytes);
             drop(parser);
             done.map(|done| (done, held.emptied()))

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::body::parse;
 use super::problem::{Problem, Reason};
-use super::{Asked, Http, blocking, json_of};
+use super::{Asked, Http, json_of};
 use crate::checkpoint::{BEST, Manifest};
 use crate::service::agent::Agent;
 use crate::service::spec::is_name;
@@ -46,7 +46,7 @@ struct Wanted {
 
 pub(super) async fn list(http: &Http, name: &str) -> Result<Response, Problem> {
     let agent = http.agent(name)?;
-    let all = blocking(move || {
+    let all = http.aside(move || {
         let pins = pins(&agent);
         let all = agent.store().checkpoints();
         // One that is removed meanwhile is not there any more.
@@ -105,7 +105,7 @@ pub(super) async fn write(
             ),
         ));
     }
-    let done = blocking(move || {
+    let done = http.aside(move || {
         let path = agent.report().state.checkpoint.unwrap_or_default();
         if let Some(pin) = pin {
             let pinned = agent.store().pin(&pin, &path);

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use tokio_util::io::ReaderStream;
 
 use super::problem::{Problem, Reason};
-use super::{Asked, Http, blocking};
+use super::{Asked, Http};
 use crate::checkpoint::{Manifest, POLICY};
 use crate::service::agent::Agent;
 
@@ -19,7 +19,7 @@ pub(super) async fn policy(
     asked: &Asked<'_>,
 ) -> Result<Response, Problem> {
     let agent = http.agent(name)?;
-    let Some((version, crc, file)) = blocking(move || served(&agent)).await? else {
+    let Some((version, crc, file)) = http.aside(move || served(&agent)).await? else {
         return Err(Problem::new(
             Reason::Disk,
             "the checkpoint of the version that acts cannot be read",

@@ -6,7 +6,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, HttpBody as _};
 use axum::serve::Listener as Accept;
+use http_body_util::BodyExt as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,11 +16,12 @@ use tars_sidecar::admin::Stall;
 use tars_sidecar::drain::Drain;
 use tars_sidecar::listen::Listener;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::Http;
+use super::places::{Place, Places};
+use super::threads::Threads;
 use super::tls::Acceptor;
 
 /// From the connection, or the answer before, to the end of a request's headers: how long a client may rest between two steps.
@@ -39,26 +42,34 @@ pub async fn serve(
     http: Arc<Http>,
     tls: Option<Arc<Acceptor>>,
     connections: usize,
+    threads: Arc<Threads>,
     drain: Drain,
 ) -> io::Result<()> {
     let serving = Serving {
         http,
         tls,
+        threads,
         drain,
-        room: Arc::new(Semaphore::new(connections)),
+        places: Places::new(connections),
     };
     match listener {
         Listener::Tcp(socket) => {
             let socket = TcpListener::from_std(socket)?;
-            // An answer is one write: what waits for more to come only waits.
-            let prepare = |stream: &tokio::net::TcpStream| {
+            let hand_over = |stream: TcpStream| {
+                // An answer is one write: what waits for more to come only waits.
                 let _ = stream.set_nodelay(true);
+                let stream = stream.into_std()?;
+                Ok(|| TcpStream::from_std(stream))
             };
-            serving.accept_all(socket, prepare).await;
+            serving.accept_all(socket, hand_over).await;
         }
         Listener::Unix(file) => {
             let socket = UnixListener::from_std(file.try_clone()?)?;
-            serving.accept_all(socket, |_| ()).await;
+            let hand_over = |stream: UnixStream| {
+                let stream = stream.into_std()?;
+                Ok(|| UnixStream::from_std(stream))
+            };
+            serving.accept_all(socket, hand_over).await;
         }
     }
     Ok(())
@@ -67,52 +78,90 @@ pub async fn serve(
 struct Serving {
     http: Arc<Http>,
     tls: Option<Arc<Acceptor>>,
+    threads: Arc<Threads>,
     drain: Drain,
-    room: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 impl Serving {
-    async fn accept_all<L: Accept>(self, mut listener: L, prepare: fn(&L::Io)) {
+    /// A stream belongs to the event loop that it was made on: `hand_over` takes it from the one here, and what it returns makes it on that of its thread.
+    async fn accept_all<L, S, Make>(self, mut listener: L, hand_over: fn(L::Io) -> io::Result<Make>)
+    where
+        L: Accept,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        Make: FnOnce() -> io::Result<S> + Send + 'static,
+    {
         let mut started = pin!(self.drain.started());
         loop {
-            // Never closed. Who comes beyond waits in the kernel.
-            let Ok(place) = self.room.clone().acquire_owned().await else {
-                return;
+            let accepted = async {
+                let (stream, _) = listener.accept().await;
+                // Who comes beyond waits, this one here and others in the kernel.
+                (hand_over(stream), self.places.take().await)
             };
-            let stream = tokio::select! {
+            let (stream, place) = tokio::select! {
                 () = &mut started => return,
-                (stream, _) = listener.accept() => stream,
+                accepted = accepted => accepted,
             };
-            prepare(&stream);
-            let (http, guard) = (self.http.clone(), self.drain.guard());
-            let stream = Stall::new(stream, WRITE_TIMEOUT);
-            match self.tls.clone() {
-                None => tokio::spawn(async move {
-                    connection(stream, http, false, guard.drain()).await;
-                    drop((guard, place));
-                }),
-                Some(tls) => tokio::spawn(async move {
-                    match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                        Ok(Ok((stream, certified))) => {
-                            connection(stream, http, certified, guard.drain()).await;
-                        }
-                        Ok(Err(error)) => tracing::debug!(%error, "no TLS was agreed on"),
-                        Err(_) => tracing::debug!("no TLS was agreed on in time"),
-                    }
-                    drop((guard, place));
-                }),
-            };
+            let (http, tls, guard) = (self.http.clone(), self.tls.clone(), self.drain.guard());
+            self.threads.spawn(async move {
+                match stream.and_then(|make| make()) {
+                    Ok(stream) => client(stream, http, tls, &place, guard.drain()).await,
+                    Err(error) => tracing::debug!(%error, "a connection could not be served"),
+                }
+                drop((guard, place));
+            });
         }
     }
 }
 
-async fn connection<S>(stream: S, http: Arc<Http>, certified: bool, drain: &Drain)
-where
+async fn client<S>(
+    stream: S,
+    http: Arc<Http>,
+    tls: Option<Arc<Acceptor>>,
+    place: &Arc<Place>,
+    drain: &Drain,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stream = Stall::new(stream, WRITE_TIMEOUT);
+    let Some(tls) = tls else {
+        return connection(stream, http, false, place, drain).await;
+    };
+    let agreed = tokio::select! {
+        agreed = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => agreed,
+        () = place.left() => return,
+    };
+    match agreed {
+        Ok(Ok((stream, certified))) => connection(stream, http, certified, place, drain).await,
+        Ok(Err(error)) => tracing::debug!(%error, "no TLS was agreed on"),
+        Err(_) => tracing::debug!("no TLS was agreed on in time"),
+    }
+}
+
+async fn connection<S>(
+    stream: S,
+    http: Arc<Http>,
+    certified: bool,
+    place: &Arc<Place>,
+    drain: &Drain,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request| {
-        let http = http.clone();
-        async move { Ok::<_, Infallible>(http.answer(request, certified).await) }
+        let (http, busy) = (http.clone(), place.busy());
+        async move {
+            let response = http.answer(request, certified).await;
+            Ok::<_, Infallible>(match response.body().size_hint().exact() {
+                Some(_) => response,
+                // It comes from a file: until its end.
+                None => response.map(|body| {
+                    Body::new(body.map_frame(move |frame| {
+                        let _busy = &busy;
+                        frame
+                    }))
+                }),
+            })
+        }
     });
     let mut connection = pin!(
         http1::Builder::new()
@@ -123,6 +172,7 @@ where
     );
     let ended = tokio::select! {
         ended = &mut connection => ended,
+        () = place.left() => return,
         () = drain.started() => {
             connection.as_mut().graceful_shutdown();
             connection.await
