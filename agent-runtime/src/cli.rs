@@ -14,7 +14,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::checkpoint::{Checkpoint, Store};
-use crate::service::config::Config;
+use crate::service::agent::CHECKPOINTS;
+use crate::service::config::{Config, memory};
 
 /// What an impossible request exits with; clap's own errors exit with it, too.
 const USAGE: u8 = 64;
@@ -70,8 +71,8 @@ struct TrainArgs {
     /// Threads of an update, which change nothing but its time; more than a minibatch has parts of 64 rows have nothing to do
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
-    /// What the learner may allocate, in MiB [default: three quarters of the cgroup's limit, or 256]
-    #[arg(long, value_name = "MIB")]
+    /// What the learner may allocate: 64MiB, 1GiB, or bytes [default: three quarters of the cgroup's limit, or 256MiB]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
     memory: Option<usize>,
 }
 
@@ -90,7 +91,7 @@ struct SoakArgs {
 
 #[derive(Debug, Args)]
 struct EvalArgs {
-    /// A checkpoint, or a directory of them: its latest
+    /// A checkpoint, or a directory of them, or of an agent of `serve`: its latest
     checkpoint: PathBuf,
     /// Episodes to play
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -105,7 +106,7 @@ struct EvalArgs {
 
 #[derive(Debug, Args)]
 struct InspectArgs {
-    /// A checkpoint, or a directory of them: its latest
+    /// A checkpoint, or a directory of them, or of an agent of `serve`: its latest
     checkpoint: PathBuf,
     /// Print what its manifest says
     #[arg(long)]
@@ -149,7 +150,7 @@ pub fn run() -> ExitCode {
     })
 }
 
-/// The checkpoint in this directory, or the latest of those in it.
+/// The checkpoint in this directory, or the latest of those in it, or of those of the service's agent that lives there.
 fn find(path: &Path) -> Result<Checkpoint, Box<dyn Error>> {
     if path.join("manifest.json").exists() {
         return Ok(Checkpoint::read(path)?);
@@ -157,7 +158,9 @@ fn find(path: &Path) -> Result<Checkpoint, Box<dyn Error>> {
     let warn = |bad: &crate::checkpoint::BadCheckpoint| {
         let _ = writeln!(io::stderr(), "skipped: {bad}");
     };
-    let found = Store::at(path).latest(warn);
+    let found = Store::at(path)
+        .latest(warn)
+        .or_else(|| Store::at(&path.join(CHECKPOINTS)).latest(warn));
     found.ok_or_else(|| {
         format!(
             "{} is no checkpoint and holds none that is intact",

@@ -129,7 +129,7 @@ pub trait Environment: Send {
 
 /// No environment has this name.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no environment named {name:?}; the nearest is {nearest:?}")]
+#[error("there is no environment named {name:?}; the nearest is {nearest:?} of {}", NAMES.join(", "))]
 pub struct UnknownEnvironment {
     /// The name that was asked for.
     pub name: String,

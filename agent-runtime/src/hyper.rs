@@ -111,6 +111,20 @@ impl HyperParameters {
         self.value.as_ref().unwrap_or(&self.policy)
     }
 
+    /// One that is to fall, and never does for want of a horizon.
+    #[must_use]
+    pub fn never_falls(&self) -> Option<&'static str> {
+        let falls = |schedule| matches!(schedule, Some(Schedule::Linear(_)));
+        [
+            ("learning_rate", Some(self.learning_rate)),
+            ("clip_range", Some(self.clip_range)),
+            ("clip_range_vf", self.clip_range_vf),
+        ]
+        .into_iter()
+        .find(|&(_, schedule)| self.n_timesteps.is_none() && falls(schedule))
+        .map(|(name, _)| name)
+    }
+
     /// Checks every one.
     ///
     /// # Errors
@@ -307,6 +321,16 @@ mod tests {
             change(&mut hyper);
             assert_eq!(hyper.validate().expect_err(message).to_string(), *message);
         }
+    }
+
+    #[test]
+    fn what_is_to_fall_needs_a_horizon() {
+        let mut hyper = HyperParameters::default();
+        assert_eq!(hyper.never_falls(), None);
+        hyper.clip_range = Schedule::Linear(0.2);
+        assert_eq!(hyper.never_falls(), Some("clip_range"));
+        hyper.n_timesteps = Some(1);
+        assert_eq!(hyper.never_falls(), None);
     }
 
     #[test]

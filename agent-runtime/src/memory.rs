@@ -98,6 +98,21 @@ impl Component {
         }
     }
 
+    /// What would make it smaller.
+    fn less(self) -> &'static str {
+        match self {
+            Self::Parameters | Self::Gradient | Self::Optimizer | Self::Undo | Self::Checkpoint => {
+                "smaller layers"
+            }
+            Self::Activations => "smaller layers, fewer threads",
+            Self::Fragments | Self::FragmentsMapped => "a smaller buffer.transitions",
+            Self::Rollout => "fewer n_steps * n_envs",
+            Self::Minibatch => "a smaller batch_size, fewer n_steps * n_envs",
+            Self::Normalisers | Self::History => "fewer agents",
+            Self::Bodies => "a smaller --max-body",
+        }
+    }
+
     /// It lies in files. What of it is resident is part of a process's `RssFile` (of `RssShmem` on tmpfs), not of `RssAnon`.
     #[must_use]
     pub fn is_mapped(self) -> bool {
@@ -108,8 +123,9 @@ impl Component {
 /// There is no room for this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the memory budget of {limit} bytes has {free} left, and {} wants {wanted}",
-    component.name()
+    "the memory budget of {limit} bytes has {free} left, and {} wants {wanted}: give it more (--memory), or ask for less ({})",
+    component.name(),
+    component.less()
 )]
 pub struct OverBudget {
     /// For what it was wanted.
@@ -429,7 +445,7 @@ mod tests {
             .expect_err("does not fit");
         assert_eq!(
             refused.to_string(),
-            "the memory budget of 1000 bytes has 200 left, and gradient wants 204"
+            "the memory budget of 1000 bytes has 200 left, and gradient wants 204: give it more (--memory), or ask for less (smaller layers)"
         );
         assert_eq!(budget.reserved(), 800);
         drop(kept);
@@ -445,7 +461,7 @@ mod tests {
         let refused = other.buffer(Component::Gradient, 500, 0u8);
         assert_eq!(
             refused.expect_err("does not fit").to_string(),
-            "the memory budget of 1000 bytes has 400 left, and gradient wants 500"
+            "the memory budget of 1000 bytes has 400 left, and gradient wants 500: give it more (--memory), or ask for less (smaller layers)"
         );
         let also = other.buffer(Component::Gradient, 400, 0u8).expect("fits");
         assert_eq!((one.reserved(), other.reserved()), (600, 400));

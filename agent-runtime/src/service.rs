@@ -7,7 +7,7 @@
 //! - [`book`]: what waits, and where everything is: accepted = trained + stale + dropped + pending.
 //! - [`learning`]: the thread that updates the policy, writes the checkpoint, and only then publishes.
 //! - [`policy`]: what acts.
-//! - [`memory`]: where every byte is, and what is done before there are too many.
+//! - [`need`]: what an agent takes at least; [`memory`]: where every byte is, and what is done before there are too many.
 //! - [`agent`]: one of them, whole; [`agents`]: all of them.
 
 pub mod agent;
@@ -24,6 +24,7 @@ pub mod journal;
 pub mod learning;
 pub mod memory;
 pub mod metrics;
+pub mod need;
 mod numbers;
 pub mod policy;
 pub mod producers;

@@ -118,7 +118,7 @@ fn a_learner_keeps_within_its_cgroup() {
     let small = made.run(train, &arguments);
     assert!(small.status.success(), "{small:?}");
     // What is configured counts, whatever the limit.
-    let told = made.run(train, &[&arguments[..], &["--memory", "0"]].concat());
+    let told = made.run(train, &[&arguments[..], &["--memory", "1KiB"]].concat());
     let said = String::from_utf8(told.stderr).unwrap();
     assert_eq!(told.status.code(), Some(64), "{said}");
 }

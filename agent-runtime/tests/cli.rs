@@ -256,7 +256,7 @@ fn what_cannot_be_done_is_said_in_one_sentence_and_nothing_is_overwritten() {
     let zoo = |text: &str| fs::write(path.join("zoo.toml"), text).unwrap();
     assert_eq!(
         refused(path, &["train", "--env", "cartpool"]),
-        "there is no environment named \"cartpool\"; the nearest is \"CartPole-v1\""
+        "there is no environment named \"cartpool\"; the nearest is \"CartPole-v1\" of CartPole-v1, Acrobot-v1, MountainCarContinuous-v0, Pendulum-v1, stream-steering"
     );
     zoo("[CartPole-v1]\ngamma = 2");
     let configured = ["train", "--env", "cartpole", "--config", "zoo.toml"];
@@ -292,9 +292,13 @@ fn what_cannot_be_done_is_said_in_one_sentence_and_nothing_is_overwritten() {
         "cannot write drawings: is a directory"
     );
     assert_eq!(
-        refused(path, &["train", "--env", "cartpole", "--memory", "0"]),
-        "the memory budget of 0 bytes has 0 left, and parameters wants 44160"
+        refused(path, &["train", "--env", "cartpole", "--memory", "1KiB"]),
+        "the memory budget of 1024 bytes has 1024 left, and parameters wants 44160: give it more (--memory), or ask for less (smaller layers)"
     );
+    let mib = agent(path, &["train", "--env", "cartpole", "--memory", "64"]);
+    assert_eq!(mib.status.code(), Some(64));
+    let said = String::from_utf8(mib.stderr).unwrap();
+    assert!(said.contains("such as 64MiB"), "{said}");
     for threads in ["0", "1000"] {
         assert_eq!(
             refused(path, &["train", "--env", "cartpole", "--threads", threads]),

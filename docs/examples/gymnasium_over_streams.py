@@ -1,19 +1,24 @@
 """Any Gymnasium environment, taught over Redis Streams: python docs/examples/gymnasium_over_streams.py CartPole-v1 [STEPS [SPEC]]
 
-Needs Redis, tars-proxy before it, `tars-agent serve --redis redis://127.0.0.1:6380`, and pip install gymnasium redis requests."""
+Needs Redis, tars-proxy before it, `tars-agent serve --redis redis://127.0.0.1:6380`, and pip install -r docs/examples/requirements.txt, or gymnasium,
+redis and requests alone."""
 
 import json
 import os
 import sys
 
-import gymnasium
 import redis
 
-from gymnasium_over_http import play
+from gymnasium_over_http import asked, play
 
-environment, steps, spec = sys.argv[1:] + ["20000", "{}"][len(sys.argv) - 2 :]
-agent = environment.split(":")[-1].replace("/", "-") + "-streams"
+REDIS = os.environ.get("REDIS", "redis://127.0.0.1:6380")
+environment, agent, steps, spec = asked()
+agent += "-streams"
 streams = {"experience": f"experience:{agent}", "hot_reload": "hot-reload"}
-server = redis.Redis.from_url(os.environ.get("REDIS", "redis://127.0.0.1:6380"))
-# An entry is a fragment: redis-py, any client, any language. The trace is tars-proxy's to add.
-play(gymnasium.make(environment), agent, int(steps), lambda fragment: server.xadd(streams["experience"], {"fragment": json.dumps(fragment)}), {"streams": streams, **json.loads(spec)})
+try:
+    server = redis.Redis.from_url(REDIS)
+    server.ping()
+    # An entry is a fragment: redis-py, any client, any language. The trace is tars-proxy's to add.
+    play(environment, agent, steps, lambda fragment: server.xadd(streams["experience"], {"fragment": json.dumps(fragment)}), {"streams": streams, **spec})
+except (redis.RedisError, ValueError) as error:
+    sys.exit(f"{REDIS}: {error} (REDIS names another place)")

@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.functional import linear
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 tensors, manifest = load_file(f"{sys.argv[1]}/policy.safetensors"), json.load(open(f"{sys.argv[1]}/manifest.json"))
 activation = {"tanh": torch.tanh, "relu": torch.relu}[manifest["hyperparameters"]["activation"]]
 

@@ -58,7 +58,7 @@ type Served = (Bound, Arc<Listener>);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An address is not to be had.
-    #[error("{setting}: {error}")]
+    #[error("--{setting}: {error}")]
     Bind {
         /// The setting that names it.
         setting: &'static str,

@@ -48,7 +48,7 @@ pub enum Error {
     /// A directive that is not one.
     #[error(
         "log level {directive:?}: {reason}; give error, warn, info, debug, trace or off, or a list \
-         such as info,tars_proxy=debug"
+         such as info,tars_sidecar=debug"
     )]
     Filter {
         /// The part of the filter that is wrong.
@@ -225,7 +225,10 @@ mod tests {
                 "{filter}: {error}"
             );
             assert!(error.contains(reason), "{filter}: {error}");
-            assert!(error.contains("info,tars_proxy=debug"), "{filter}: {error}");
+            assert!(
+                error.contains("info,tars_sidecar=debug"),
+                "{filter}: {error}"
+            );
         }
         for filter in [
             "info",

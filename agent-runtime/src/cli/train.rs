@@ -28,7 +28,7 @@ pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
         .out
         .clone()
         .unwrap_or_else(|| Path::new("runs").join(name));
-    let budget = MemoryBudget::from_environment(args.memory.map(|mib| mib.saturating_mul(1 << 20)));
+    let budget = MemoryBudget::from_environment(args.memory);
     let early = lock(&directory)?;
     let mut trainer = if args.resume {
         resume(args, name, &directory, &budget, out)?
@@ -57,6 +57,12 @@ pub(super) fn run(args: &TrainArgs, out: &mut impl Write) -> Outcome {
         mebibytes(budget.reserved()),
         directory.display()
     )?;
+    if let Some(name) = hyper.never_falls() {
+        let _ = writeln!(
+            io::stderr(),
+            "{name} does not fall, as there are no n_timesteps over which it would: --steps gives them"
+        );
+    }
     let mut show = Show::new(hyper.n_timesteps, trainer.progress().steps);
     let kept = KeptCurve::of(&directory);
     let mut curve = if args.resume {

@@ -26,7 +26,7 @@ use crate::fragments::Size;
 use crate::memory::{MemoryBudget, Reservation};
 
 pub use report::{Report, Room3};
-pub use start::CannotStart;
+pub use start::{CHECKPOINTS, CannotStart};
 
 /// Why nothing is taken in at first.
 pub const RECOVERING: &str = "what was acknowledged before the restart is being read";

@@ -79,8 +79,13 @@ pub enum Error {
     #[error("--data: {0}")]
     Agents(#[from] AgentsError),
     /// There is too little for bodies.
-    #[error("--max-body: {0}")]
-    Bodies(#[from] OverBudget),
+    #[error("--{setting}: {error}")]
+    Bodies {
+        /// The flag that is to blame.
+        setting: &'static str,
+        /// How little.
+        error: OverBudget,
+    },
     /// A token that is none.
     #[error("--token-file: {}: {why}", path.display())]
     Token {
@@ -149,7 +154,12 @@ async fn control(
     let max_body = config
         .max_body
         .unwrap_or(MOST_BODY.min(budget.limit() / BODY_PART).max(LEAST_BODY));
-    let _bodies = budget.set_aside(Component::Bodies, max_body.saturating_mul(BODY_FACTOR))?;
+    let bodies = budget.set_aside(Component::Bodies, max_body.saturating_mul(BODY_FACTOR));
+    let _bodies = bodies.map_err(|error| {
+        let told = config.max_body.is_some();
+        let setting = if told { "max-body" } else { "memory" };
+        Error::Bodies { setting, error }
+    })?;
     let agents = Arc::new(Agents::new(
         &config.data,
         budget,
@@ -226,6 +236,7 @@ async fn control(
         spans.flush(Instant::now() + FLUSH_TIMEOUT).await;
     }
     admin.abort();
+    tracing::info!("stopped");
     Ok(())
 }
 

@@ -11,6 +11,9 @@ use tars_sidecar::logging::Format;
 use super::streams::Settings;
 use super::streams::url::RedisUrl;
 
+/// Fewer bytes without a unit are no size of memory, but of something else: MiB, mostly.
+const LEAST_MEMORY: usize = 1 << 20;
+
 /// What the service is told.
 #[derive(Clone, Debug, Args)]
 pub struct Config {
@@ -39,17 +42,18 @@ pub struct Config {
     )]
     pub admin: Address,
     /// What all agents together may reserve: 256MiB, 1GiB, or bytes [default: three quarters of the cgroup's limit, or 256MiB]
-    #[arg(long, env = "TARS_AGENT_MEMORY", value_name = "SIZE", value_parser = size)]
+    #[arg(long, env = "TARS_AGENT_MEMORY", value_name = "SIZE", value_parser = memory)]
     pub memory: Option<usize>,
-    /// Threads that answer [default: as many as processors, at most 4]
-    #[arg(long, env = "TARS_AGENT_WORKERS", value_name = "N")]
+    /// Threads that answer, 1 to 64 [default: as many as processors, at most 4]
+    #[arg(long, env = "TARS_AGENT_WORKERS", value_name = "N", value_parser = count::<64>)]
     pub workers: Option<NonZeroUsize>,
     /// Connections that are open at once; who comes then gets the place of whoever has rested for longest, or waits
     #[arg(
         long,
         env = "TARS_AGENT_MAX_CONNECTIONS",
         value_name = "N",
-        default_value = "256"
+        default_value = "256",
+        value_parser = count::<1_000_000>
     )]
     pub max_connections: NonZeroUsize,
     /// The largest body of a request, and what all large ones may have together [default: a 32nd of the memory, at most 8MiB]
@@ -139,7 +143,7 @@ impl Config {
     #[must_use]
     pub fn workers(&self) -> usize {
         let processors = || std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
-        self.workers.map_or_else(processors, |n| n.get().min(64))
+        self.workers.map_or_else(processors, NonZeroUsize::get)
     }
 }
 
@@ -161,6 +165,27 @@ fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(expected)
 }
 
+/// The same, of memory: nobody means 64 bytes.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn memory(text: &str) -> Result<usize, String> {
+    let bytes = size(text)?;
+    if bytes < LEAST_MEMORY && text.parse() == Ok(bytes) {
+        return Err(format!(
+            "expected a size with its unit, such as 64MiB or 1GiB: {bytes} are bytes, and too few"
+        ));
+    }
+    Ok(bytes)
+}
+
+fn count<const MOST: usize>(text: &str) -> Result<NonZeroUsize, String> {
+    let count: Option<NonZeroUsize> = text.parse().ok();
+    count
+        .filter(|count| count.get() <= MOST)
+        .ok_or_else(|| format!("expected a whole number from 1 to {MOST}"))
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: Option<f64> = text.parse().ok();
     seconds
@@ -172,6 +197,30 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_means_another_unit_is_no_memory() {
+        for (text, bytes) in [
+            ("64MiB", 64 << 20),
+            ("67108864", 64 << 20),
+            ("1KiB", 1 << 10),
+        ] {
+            assert_eq!(memory(text), Ok(bytes));
+        }
+        for text in ["64", "1048575"] {
+            let said = memory(text).expect_err(text);
+            assert!(said.contains("such as 64MiB"), "{said}");
+        }
+    }
+
+    #[test]
+    fn counts_have_a_range() {
+        assert_eq!(count::<64>("64").map(NonZeroUsize::get), Ok(64));
+        for text in ["0", "65", "-1", "x", ""] {
+            let said = "expected a whole number from 1 to 64".to_owned();
+            assert_eq!(count::<64>(text), Err(said), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_are_read_as_people_write_them() {

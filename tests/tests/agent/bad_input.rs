@@ -132,7 +132,19 @@ fn agents_that_cannot_be() {
             with("buffer", json!({"transitions": 10_000_000})),
             409,
             "over_budget",
-            "the memory budget of",
+            "and this agent takes ",
+        ),
+        (
+            with("observation_space", json!({"type": "Discrete", "n": -1})),
+            422,
+            "invalid",
+            "expected a whole number from 0 on",
+        ),
+        (
+            "{\"name\": NaN}".to_owned(),
+            400,
+            "json",
+            "neither NaN nor Infinity",
         ),
     ] {
         refused(&service, "/v1/agents", &body, status, reason, says);
@@ -422,4 +434,27 @@ fn a_start_that_cannot_be_is_one_sentence() {
     let (status, _, said) = run_to_end(&["serve", "--memory", "much"]);
     assert_eq!(status.code(), Some(64));
     assert!(said.contains("expected a size such as 256MiB"), "{said}");
+    for (flag, value, says) in [
+        ("--memory", "10", "such as 64MiB"),
+        (
+            "--memory",
+            "1KiB",
+            "--memory: the memory budget of 1024 bytes",
+        ),
+        ("--max-body", "1GiB", "--max-body: the memory budget of"),
+        ("--workers", "0", "expected a whole number from 1 to 64"),
+        (
+            "--max-connections",
+            "x",
+            "expected a whole number from 1 to",
+        ),
+        ("--log-level", "loud", "info,tars_sidecar=debug"),
+    ] {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let data = elsewhere.path().to_str().unwrap();
+        let args = [&none[..], &["--data", data, flag, value]].concat();
+        let (status, _, said) = run_to_end(&args);
+        assert_eq!(status.code(), Some(64), "{flag} {value}: {said}");
+        assert!(said.contains(says), "{flag} {value}: {said}");
+    }
 }

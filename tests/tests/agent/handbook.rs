@@ -69,8 +69,53 @@ fn every_flag_is_documented_with_its_variable_and_default() {
         }
         flags += 1;
     }
-    assert!(flags >= 16);
+    assert!(flags >= 18);
     assert_eq!(flags, documented.len(), "what is documented is there");
+}
+
+#[test]
+fn every_key_of_a_specification_is_documented_with_its_default() {
+    let service = Agent::start();
+    let schema =
+        service.get("/openapi.json").expect(200)["components"]["schemas"]["AgentSpec"].clone();
+    let space = json!({"type": "Discrete", "n": 2});
+    service.create(&json!({"name": "a", "observation_space": space, "action_space": space}));
+    let spec = service.get("/v1/agents/a").expect(200)["spec"].clone();
+
+    let mut keys = BTreeSet::new();
+    for (key, value) in schema["properties"].as_object().unwrap() {
+        // Of what may be given or not, what it is if it is given.
+        let parts = value["properties"]
+            .as_object()
+            .or_else(|| value["oneOf"][1]["properties"].as_object());
+        match parts {
+            Some(parts) => keys.extend(parts.keys().map(|part| format!("{key}.{part}"))),
+            None => drop(keys.insert(key.clone())),
+        }
+    }
+    let document = handbook();
+    let section = document.split("## What an agent is told").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let section = section.split("\n### ").next().unwrap();
+    let mut documented = BTreeSet::new();
+    for row in rows(section).iter().filter(|row| row[0].starts_with('`')) {
+        for key in row[0].split(", ").map(|key| key.trim_matches('`')) {
+            let required = schema["required"].as_array().unwrap();
+            assert_eq!(
+                row[1] == "required",
+                required.contains(&json!(key)),
+                "{key}"
+            );
+            if let Some(default) = row[1].strip_prefix('`') {
+                let value = &spec
+                    .pointer(&format!("/{}", key.replace('.', "/")))
+                    .unwrap();
+                assert_eq!(default.trim_end_matches('`'), value.to_string(), "{key}");
+            }
+            documented.insert(key.to_owned());
+        }
+    }
+    assert_eq!(documented, keys);
 }
 
 #[test]

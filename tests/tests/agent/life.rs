@@ -1,7 +1,8 @@
 //! An agent's life: made, asked, taught, ended, and there again.
 
 use serde_json::json;
-use tars_tests::agent::{Agent, batch, cart, fragment};
+use tars_tests::agent::{Agent, batch, cart, fragment, run_to_end};
+use tars_tests::wait;
 
 #[test]
 fn an_agent_is_made_acts_learns_and_is_there_after_a_restart() {
@@ -43,7 +44,28 @@ fn an_agent_is_made_acts_learns_and_is_there_after_a_restart() {
         json!({"accepted": 64, "trained": 64, "stale": 0, "dropped": 0, "pending": 0})
     );
 
+    let stop = |verb: &str| service.ask("POST", &format!("/v1/agents/a/{verb}"), &[], b"");
+    assert_eq!((stop("pause").status, stop("resume").status), (200, 200));
+    let kept = service.data().join("a");
+    let (ended, inspected, said) = run_to_end(&["inspect", kept.to_str().unwrap()]);
+    assert!(ended.success(), "{said}");
+    assert!(
+        inspected.contains("a/checkpoints/checkpoint-000000000001"),
+        "{inspected}"
+    );
+
     service.drain();
+    let log = wait::until("its last line", wait::PATIENCE, || {
+        let log = service.stderr();
+        log.trim_end().ends_with("stopped").then_some(log)
+    });
+    for line in [
+        "created agent=\"a\"",
+        "paused agent=\"a\"",
+        "resumed agent=\"a\"",
+    ] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
     service.start_again();
     let status = service.status("a");
     assert_eq!(status["policy_version"], 1);

@@ -318,7 +318,7 @@ fn where_a_socket_cannot_be_is_told_before_and_at_the_start() {
         for setting in ["listen", "admin"] {
             let address = format!("unix:{path}");
             let flag = format!("--{setting}");
-            let expected = format!("{setting}: cannot listen on {address}: {expected}\n");
+            let expected = format!("{flag}: cannot listen on {address}: {expected}\n");
             let (status, _, err) = run_to_end(&["check-config", &flag, &address]);
             let wanted = if known_before { (Some(64), expected.as_str()) } else { (Some(0), "") };
             assert_eq!((status.code(), err.as_str()), wanted);

@@ -18,6 +18,7 @@ use crate::service::history::History;
 use crate::service::ingest::{INBOX, Ingest, Message};
 use crate::service::learning::{Event, Learning, Session, State};
 use crate::service::memory;
+use crate::service::need::{self, TooMuch};
 use crate::service::policy::Acting;
 use crate::service::spec::{AgentSpec, BadSpec, Spaces, Where};
 use crate::service::turns::Turns;
@@ -25,7 +26,8 @@ use crate::train::{Progress, WINDOW};
 
 /// What an agent is told to be.
 const SPEC: &str = "agent.json";
-const CHECKPOINTS: &str = "checkpoints";
+/// Its checkpoints, in its directory.
+pub const CHECKPOINTS: &str = "checkpoints";
 const JOURNAL: &str = "journal";
 /// Files of a buffer that is mapped.
 const BUFFER: &str = "buffer";
@@ -45,6 +47,9 @@ pub enum CannotStart {
     /// There is no room.
     #[error(transparent)]
     Room(#[from] NoRoom),
+    /// There can be no room.
+    #[error(transparent)]
+    TooMuch(#[from] TooMuch),
     /// The disk refuses.
     #[error("{}: {error}", path.display())]
     Disk {
@@ -133,6 +138,7 @@ impl Agent {
         events: Option<mpsc::UnboundedSender<Event>>,
     ) -> Result<Self, CannotStart> {
         let spaces = spec.validate()?;
+        need::check(&spec, &spaces, &budget)?;
         let mut session = Session::new(&spec, &spaces, &budget)?;
         let rows = directory.join(BUFFER);
         let storage = match spec.buffer.storage {

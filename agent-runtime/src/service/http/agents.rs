@@ -25,12 +25,24 @@ pub(super) async fn create(
     let (agent, new) = http.change(move |agents| agents.create(spec)).await??;
     let mut response = json_of(describe(&agent).to_string());
     if new {
+        created(agent.spec());
         *response.status_mut() = StatusCode::CREATED;
     }
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/agents/{}", agent.spec().name)) {
         response.headers_mut().insert(LOCATION, location);
     }
     Ok(response)
+}
+
+fn created(spec: &AgentSpec) {
+    tracing::info!(agent = spec.name, "created");
+    if let Some(schedule) = spec.hyperparameters.never_falls() {
+        tracing::warn!(
+            agent = spec.name,
+            schedule,
+            "it does not fall, as there are no n_timesteps over which it would"
+        );
+    }
 }
 
 pub(super) fn list(http: &Http) -> Response {
@@ -54,20 +66,23 @@ pub(super) fn inspect(http: &Http, name: &str) -> Result<Response, Problem> {
 }
 
 pub(super) async fn delete(http: &Http, name: &str) -> Result<Response, Problem> {
-    let name = name.to_owned();
-    http.change(move |agents| agents.remove(&name)).await??;
+    let removed = name.to_owned();
+    http.change(move |agents| agents.remove(&removed)).await??;
+    tracing::info!(agent = name, "deleted");
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 pub(super) fn pause(http: &Http, name: &str) -> Result<Response, Problem> {
     let agent: Arc<Agent> = http.agent(name)?;
     agent.pause();
+    tracing::info!(agent = name, "paused");
     Ok(json_of(describe(&agent).to_string()))
 }
 
 pub(super) fn resume(http: &Http, name: &str) -> Result<Response, Problem> {
     let agent = http.agent(name)?;
     agent.resume();
+    tracing::info!(agent = name, "resumed");
     Ok(json_of(describe(&agent).to_string()))
 }
 

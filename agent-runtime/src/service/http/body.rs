@@ -234,12 +234,39 @@ pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
                 }
                 _ => error.to_string(),
             };
-            Err(Problem::invalid(sentence))
+            Err(Problem::invalid(in_words(&sentence)))
         }
         Category::Io | Category::Syntax | Category::Eof => Err(Problem::new(
             Reason::Json,
-            format!("expected JSON: {error}"),
+            format!("expected JSON{}: {error}", not_finite(json, &error)),
         )),
+    }
+}
+
+/// Types of Rust, in words.
+fn in_words(sentence: &str) -> String {
+    sentence
+        .replace("expected usize", "expected a whole number from 0 on")
+        .replace("expected u64", "expected a whole number from 0 on")
+        .replace("expected i64", "expected a whole number")
+        .replace("expected f64", "expected a number")
+        .replace("expected f32", "expected a number")
+}
+
+/// What Python writes for numbers that are none, if that is why.
+fn not_finite(json: &[u8], error: &serde_json::Error) -> &'static str {
+    let mut lines = json.split(|&byte| byte == b'\n');
+    let line = lines.nth(error.line().saturating_sub(1));
+    // The column is that of its first letter, or of the one before or after it.
+    let near = line.and_then(|line| line.get(error.column().saturating_sub(2)..));
+    let is_near = |word: &[u8]| {
+        let near = near.map(|near| near.get(..word.len() + 2).unwrap_or(near));
+        near.is_some_and(|near| near.windows(word.len()).any(|part| part == word))
+    };
+    if is_near(b"NaN") || is_near(b"Infinity") {
+        ", which has neither NaN nor Infinity"
+    } else {
+        ""
     }
 }
 
@@ -251,4 +278,41 @@ fn is_json(headers: &HeaderMap) -> bool {
         let essence = kind.split(';').next().unwrap_or_default().trim();
         essence.eq_ignore_ascii_case("application/json")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_python_writes_for_no_number_is_named() {
+        for json in [
+            r#"{"x": NaN}"#,
+            "[NaN]",
+            "[1,\n 2, NaN, 3]",
+            "NaN",
+            r#"{"x":Infinity}"#,
+            "[1, -Infinity]",
+            "[-Infinity, 1]",
+        ] {
+            let problem = parse::<serde_json::Value>(json.as_bytes()).expect_err(json);
+            let said = "expected JSON, which has neither NaN nor Infinity: ";
+            assert!(problem.detail.starts_with(said), "{json}: {problem}");
+        }
+        for json in ["[1,]", "", "{", "[nine]", r#"{"NaN": x}"#] {
+            let problem = parse::<serde_json::Value>(json.as_bytes()).expect_err(json);
+            assert!(problem.detail.starts_with("expected JSON: "), "{problem}");
+        }
+    }
+
+    #[test]
+    fn types_are_said_in_words() {
+        for (json, said) in [
+            ("-1", "expected a whole number from 0 on"),
+            ("1.5", "expected a whole number from 0 on"),
+        ] {
+            let problem = parse::<usize>(json.as_bytes()).expect_err(json);
+            assert!(problem.detail.contains(said), "{problem}");
+        }
+    }
 }

@@ -212,7 +212,9 @@ impl From<AgentsError> for Problem {
             AgentsError::Exists(_) => Reason::Exists,
             AgentsError::TooMany => Reason::OverBudget,
             AgentsError::CannotStart(CannotStart::Spec(_)) => Reason::Invalid,
-            AgentsError::CannotStart(CannotStart::Room(NoRoom::Memory(_))) => Reason::OverBudget,
+            AgentsError::CannotStart(
+                CannotStart::TooMuch(_) | CannotStart::Room(NoRoom::Memory(_)),
+            ) => Reason::OverBudget,
             AgentsError::CannotStart(_) | AgentsError::Disk { .. } => Reason::Disk,
         };
         Self::new(reason, error.to_string())
