@@ -15,7 +15,7 @@ pub mod agents;
 pub mod app;
 pub mod book;
 pub mod config;
-mod episodes;
+pub mod episodes;
 pub mod experience;
 pub mod history;
 pub mod http;

@@ -121,7 +121,7 @@ impl Ingest {
                 }
             },
         )?;
-        self.shared.lock().closed = None;
+        self.shared.lock().recovered();
         let (mut arrived, mut waiting) = (Vec::new(), VecDeque::new());
         loop {
             if waiting.is_empty() {
