@@ -2,10 +2,10 @@
 //!
 //! In the order of a fragment's way:
 //!
-//! - [`spec`], [`space`]: what an agent is; [`experience`], `numbers`: what is sent to it.
+//! - [`spec`], [`space`]: what an agent is; [`experience`], `numbers`, [`object`]: what is sent to it.
 //! - [`ingest`]: takes fragments in, one thread an agent: [`producers`] (each once), [`journal`] (durable before it is acknowledged), then the book.
-//! - [`book`]: what waits, and where everything is: accepted = trained + stale + dropped + pending.
-//! - [`learning`]: the thread that updates the policy, writes the checkpoint, and only then publishes.
+//! - [`book`]: what waits, and where everything is: accepted = trained + stale + dropped + pending; [`episodes`]: what they earned.
+//! - [`learning`]: the thread that updates the policy, writes the checkpoint, and only then publishes; [`history`], [`curve`]: what it said of its updates.
 //! - [`policy`]: what acts.
 //! - [`memory`]: where every byte is, and what is done before there are too many.
 //! - [`agent`]: one of them, whole; [`agents`]: all of them.
@@ -15,6 +15,7 @@ pub mod agents;
 pub mod app;
 pub mod book;
 pub mod config;
+pub mod curve;
 pub mod episodes;
 pub mod experience;
 pub mod history;
@@ -25,6 +26,7 @@ pub mod learning;
 pub mod memory;
 pub mod metrics;
 mod numbers;
+pub mod object;
 pub mod policy;
 pub mod producers;
 pub mod space;

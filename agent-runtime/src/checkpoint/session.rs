@@ -162,10 +162,10 @@ impl Checkpoint {
         durable.episodes = read_episodes(&read)
             .map_err(of_training)?
             .ok_or_else(|| self.misfit("the episodes under way"))?;
-        if let Some(rewards) = rewards {
-            if !read_rewards(&read, rewards).map_err(of_training)? {
-                return Err(self.misfit("the scale of rewards"));
-            }
+        if let Some(rewards) = rewards
+            && !read_rewards(&read, rewards).map_err(of_training)?
+        {
+            return Err(self.misfit("the scale of rewards"));
         }
         Ok((progress, durable))
     }

@@ -1,7 +1,8 @@
 //! What is known of episodes and of learning is the same after a restart, whatever ended the process.
 
 use serde_json::{Value, json};
-use tars_tests::agent::{Agent, batch, cart};
+use tars_tests::agent::{Agent, batch, cart, fragment};
+use tars_tests::wait::{self, PATIENCE};
 
 /// Steps of an episode. Fragments are of other lengths, so that episodes go on from one to the next.
 const EPISODE: u64 = 7;
@@ -72,4 +73,32 @@ fn episodes_are_counted_once_whatever_ends_the_process_in_between() {
     }
     assert!(seq > 25, "{seq} fragments are too few");
     check(&service.status("a"), TOTAL);
+}
+
+#[test]
+fn the_curves_of_learning_go_on_after_a_restart() {
+    let mut service = Agent::start();
+    service.create(&cart("a", 16));
+    let points = |service: &Agent, count: usize| {
+        wait::until("so many updates are told of", PATIENCE, || {
+            let answer = service.get("/v1/agents/a/metrics").expect(200);
+            let points = answer["points"].as_array().unwrap().clone();
+            (points.len() == count).then_some(points)
+        })
+    };
+    let mut known = Vec::new();
+    for life in 0..3 {
+        assert_eq!(points(&service, known.len()), known);
+        let sent = batch("p", life, fragment(0, 16 * life, life, 16));
+        let _ = service.post("/v1/agents/a/experience", &sent).expect(200);
+        known = points(&service, known.len() + 1);
+        assert_eq!(known[life as usize]["updates"], life + 1);
+        if life == 0 {
+            service.drain();
+        } else {
+            service.kill();
+        }
+        service.start_again();
+    }
+    assert_eq!(points(&service, 3), known);
 }
