@@ -58,6 +58,9 @@ bench-linear: ## measure how cost and memory grow with replies, pipelines and co
 bench-count: ## count system calls and instructions of a request
 	@scripts/bench count
 
+bench-injector: ## measure what reviews of the injector cost, 500 a second for 20 s, RUNS (5) times, in 2 minutes after the build
+	cargo test --release --quiet --package tars-injector --test process -- --ignored --nocapture
+
 bench-docs: ## take the last runs of bench-peers, bench-linear and bench-count into docs/benchmarks.md, and of bench-agent-http into docs/learning.md
 	@scripts/bench document
 

@@ -15,7 +15,11 @@ const MOST_TRANSITIONS: usize = 1 << 24;
 
 /// What training is told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "an object, of what is to be other than usual"
+)]
 pub struct HyperParameters {
     /// Environment steps in all, over which schedules fall; none: for ever, and nothing falls.
     pub n_timesteps: Option<u64>,

@@ -2,10 +2,10 @@
 //!
 //! In the order of a fragment's way:
 //!
-//! - [`spec`], [`space`]: what an agent is; [`experience`], `numbers`: what is sent to it.
+//! - [`spec`], [`space`]: what an agent is; [`experience`], `numbers`, [`object`]: what is sent to it.
 //! - [`ingest`]: takes fragments in, one thread an agent: [`producers`] (each once), [`journal`] (durable before it is acknowledged), then the book.
-//! - [`book`]: what waits, and where everything is: accepted = trained + stale + dropped + pending.
-//! - [`learning`]: the thread that updates the policy, writes the checkpoint, and only then publishes.
+//! - [`book`]: what waits, and where everything is: accepted = trained + stale + dropped + pending; [`episodes`]: what they earned.
+//! - [`learning`]: the thread that updates the policy, writes the checkpoint, and only then publishes; [`history`], [`curve`]: what it said of its updates.
 //! - [`policy`]: what acts.
 //! - [`need`]: what an agent takes at least; [`memory`]: where every byte is, and what is done before there are too many.
 //! - [`agent`]: one of them, whole; [`agents`]: all of them.
@@ -15,7 +15,8 @@ pub mod agents;
 pub mod app;
 pub mod book;
 pub mod config;
-mod episodes;
+pub mod curve;
+pub mod episodes;
 pub mod experience;
 pub mod history;
 pub mod http;
@@ -26,6 +27,7 @@ pub mod memory;
 pub mod metrics;
 pub mod need;
 mod numbers;
+pub mod object;
 pub mod policy;
 pub mod producers;
 pub mod space;

@@ -119,7 +119,7 @@ async fn send(agent: &Agent, batch: &Value) -> Result<Accepted, NotAccepted> {
     let fragments = batch
         .fragments
         .into_iter()
-        .map(|fragment| fragment.check("fragments", agent.spec(), spaces))
+        .map(|fragment| fragment.0.check("fragments", agent.spec(), spaces))
         .collect::<Result<_, _>>()
         .map_err(NotAccepted::Invalid)?;
     agent
@@ -292,7 +292,7 @@ async fn gaps_and_older_lives_are_refused() {
     early["fragments"][0]["policy_version"] = json!(9);
     assert_eq!(
         send(&agent, &early).await.unwrap_err().to_string(),
-        "fragments[0]: policy_version: expected at most 0, the latest that was published, found 9"
+        "fragments[0].policy_version: expected at most 0, the latest that was published, found 9"
     );
     assert_eq!(agent.report().ledger.accepted, 9);
 }
@@ -410,7 +410,10 @@ async fn many_agents_share_one_budget() {
         spec["name"] = json!("agent-0");
         spec["seed"] = json!(1);
     });
-    assert!(matches!(agents.create(other), Err(AgentsError::Exists(_))));
+    assert!(matches!(
+        agents.create(other),
+        Err(AgentsError::Exists { .. })
+    ));
     agents.remove("agent-0").unwrap();
     assert!(matches!(
         agents.get("agent-0"),

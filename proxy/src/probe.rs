@@ -21,6 +21,9 @@ const LULL: Duration = Duration::from_secs(1);
 /// Metrics are some hundred lines; so many bytes are read of an answer.
 const MAX_ANSWER: usize = 4 << 20;
 
+/// Said where something else has the port.
+const FOREIGN: &str = "what answers there is not tars-proxy";
+
 /// The gauge of connected clients.
 const CONNECTIONS: &str = "tars_proxy_connections ";
 
@@ -57,8 +60,8 @@ pub fn check_live(
     };
     let until = Instant::now() + args.wait.unwrap_or_default();
     loop {
-        match ask(&admin, "/live") {
-            Ok(_) => {
+        match ask(&admin, "/live").and_then(|answer| is_live(&answer)) {
+            Ok(()) => {
                 writeln!(out, "live: {admin} answers")?;
                 return Ok(0);
             }
@@ -156,9 +159,7 @@ fn ask(admin: &Address, path: &str) -> Result<String, String> {
         }),
     };
     let answer = answer.map_err(|error| said(&error))?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .ok_or("what answers there is not tars-proxy")?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(FOREIGN)?;
     let status = head.lines().next().unwrap_or_default();
     match status.split(' ').nth(1) {
         Some("200") => Ok(body.to_owned()),
@@ -188,6 +189,14 @@ fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<String> {
         answer.extend_from_slice(some.get(..n).unwrap_or_default());
     }
     Err(io::ErrorKind::TimedOut.into())
+}
+
+/// Whether that is what an admin server of ours answers: another program's page may well be there, with 200.
+fn is_live(answer: &str) -> Result<(), String> {
+    match answer {
+        "live\n" => Ok(()),
+        _ => Err(FOREIGN.to_owned()),
+    }
 }
 
 /// The number of clients, out of the metrics.
@@ -224,7 +233,9 @@ mod tests {
     #[test]
     fn only_an_answer_of_a_proxy_counts() {
         let good = answering("HTTP/1.0 200 OK\r\ncontent-type: x\r\n\r\nlive\n");
-        assert_eq!(ask(&good, "/live").unwrap(), "live\n");
+        is_live(&ask(&good, "/live").unwrap()).unwrap();
+        let page = ask(&answering("HTTP/1.0 200 OK\r\n\r\n<html>live"), "/live");
+        assert_eq!(is_live(&page.unwrap()).unwrap_err(), FOREIGN);
         for (text, why) in [
             (
                 "HTTP/1.0 404 Not Found\r\n\r\n",

@@ -158,6 +158,7 @@ fn killed_while_experience_comes_over_streams() {
         (pending * FRAGMENT == sum(&ledger(&service), &["pending"])).then_some(())
     });
     assert_eq!(sum(&ledger(&service), &["accepted"]), total);
+    assert_eq!(service.status("a")["episodes"], total / FRAGMENT);
     inspect(service);
 }
 
@@ -186,7 +187,10 @@ fn killed_while_experience_comes_over_http() {
         let producing = scope.spawn(|| insist(&address, &flow));
         // What was acknowledged is there at once; what was on its way may be there, too.
         let check = |service: &Agent, acknowledged: u64| {
-            let accepted = sum(&ledger(service), &["accepted"]);
+            let status = service.status("a");
+            let accepted = sum(&status["ledger"], &["accepted"]);
+            // Each fragment is an episode.
+            assert_eq!(status["episodes"], accepted / FRAGMENT, "{status}");
             let least = acknowledged * FRAGMENT;
             assert!(accepted >= least, "{accepted} of {least}");
             // The producer goes on meanwhile.

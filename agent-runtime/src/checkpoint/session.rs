@@ -4,12 +4,15 @@ use super::training::{REWARDS, moments, of_training, policy_of, write_learner, w
 use super::{BadCheckpoint, Checkpoint, Reason, Snapshot, bad, manifest};
 use crate::fragments::{MOST_ENVIRONMENTS, Rewards, Running};
 use crate::service::book::Durable;
+use crate::service::episodes::{MOST_ENVIRONMENTS as MOST_EPISODES, UnderWay};
 use crate::service::learning::Session;
 use crate::tensors::{BadTensors, Read, Tensors};
 use crate::train::Progress;
 
 /// The returns that run on, a tensor of each of their numbers.
 const RUNNING: &str = "reward.running.";
+/// Episodes under way, likewise.
+const EPISODES: &str = "episode.";
 
 fn write_rewards(tensors: &mut Tensors, rewards: &Rewards) {
     let (moments, running) = rewards.save();
@@ -55,14 +58,40 @@ fn read_rewards(read: &Read<'_>, rewards: &mut Rewards) -> Result<bool, BadTenso
     Ok(rewards.restore(moments(read, REWARDS, 1)?, &running))
 }
 
+fn write_episodes(tensors: &mut Tensors, episodes: &[UnderWay]) {
+    let (shape, name) = ([episodes.len()], |part: &str| format!("{EPISODES}{part}"));
+    let environments = episodes.iter().map(|one| one.environment);
+    tensors.u64(name("environment"), &shape, environments);
+    tensors.u64(name("next"), &shape, episodes.iter().map(|one| one.next));
+    tensors.f64(name("sum"), &shape, episodes.iter().map(|one| one.sum));
+}
+
+/// None if it does not fit together.
+fn read_episodes(read: &Read<'_>) -> Result<Option<Vec<UnderWay>>, BadTensors> {
+    let name = |part: &str| format!("{EPISODES}{part}");
+    let (environments, nexts) = (read.u64(&name("environment"))?, read.u64(&name("next"))?);
+    let sums = read.f64(&name("sum"))?;
+    let length = environments.len();
+    if [nexts.len(), sums.len()] != [length; 2] || length > MOST_EPISODES {
+        return Ok(None);
+    }
+    let all = environments.into_iter().zip(nexts).zip(sums);
+    let all = all.map(|((environment, next), sum)| UnderWay {
+        environment,
+        next,
+        sum,
+    });
+    Ok(Some(all.collect()))
+}
+
 impl Snapshot {
-    /// How many bytes it takes at most to make one of this session: parameters and Adam's two moments, and what runs on of rewards, gathered and then laid
-    /// out as files.
+    /// How many bytes it takes at most to make one of this session: parameters and Adam's two moments, what runs on of rewards, and episodes under way,
+    /// gathered and then laid out as files.
     #[must_use]
     pub fn most(session: &Session) -> usize {
         let numbers = 3 * session.learner.parameters().len() * size_of::<f32>();
         let running = session.rewards.as_ref().map_or(0, |_| MOST_ENVIRONMENTS);
-        2 * (numbers + running * size_of::<Running>())
+        2 * (numbers + running * size_of::<Running>() + MOST_EPISODES * size_of::<UnderWay>())
     }
 
     /// Of a service's agent: checkpoint `number`, at which it had come so far.
@@ -87,6 +116,7 @@ impl Snapshot {
         if let Some(rewards) = &session.rewards {
             write_rewards(&mut tensors, rewards);
         }
+        write_episodes(&mut tensors, &durable.episodes);
         let training = tensors.to_bytes()?;
         let mut manifest = manifest(&session.learner, progress, &policy, &training);
         manifest.environment = name.to_owned();
@@ -115,7 +145,7 @@ impl Checkpoint {
     }
 
     fn try_load_session(&self, session: &mut Session) -> Result<(Progress, Durable), Reason> {
-        let durable = self
+        let mut durable = self
             .manifest
             .service
             .clone()
@@ -128,11 +158,14 @@ impl Checkpoint {
             ..
         } = session;
         let progress = self.load_learner(learner, normaliser, order)?;
-        if let Some(rewards) = rewards {
-            let read = Read::new(&self.training).map_err(of_training)?;
-            if !read_rewards(&read, rewards).map_err(of_training)? {
-                return Err(self.misfit("the scale of rewards"));
-            }
+        let read = Read::new(&self.training).map_err(of_training)?;
+        durable.episodes = read_episodes(&read)
+            .map_err(of_training)?
+            .ok_or_else(|| self.misfit("the episodes under way"))?;
+        if let Some(rewards) = rewards
+            && !read_rewards(&read, rewards).map_err(of_training)?
+        {
+            return Err(self.misfit("the scale of rewards"));
         }
         Ok((progress, durable))
     }

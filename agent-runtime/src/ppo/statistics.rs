@@ -1,13 +1,13 @@
 //! What an update says of itself, as Stable-Baselines3 logs it.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::hyper::HyperParameters;
 use crate::loss::Sums;
 use crate::rollout::Rollout;
 
 /// How an update ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// After all epochs.
@@ -19,36 +19,51 @@ pub enum Outcome {
 }
 
 /// Means over an update's minibatches.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Statistics {
     /// How it ended.
     pub outcome: Outcome,
     /// How many epochs it began.
     pub epochs: usize,
     /// Of the clipped objective, its sign turned.
+    #[serde(deserialize_with = "or_null")]
     pub policy_loss: f64,
     /// Of the squared error of values.
+    #[serde(deserialize_with = "or_null")]
     pub value_loss: f64,
     /// Of the entropy, its sign turned.
+    #[serde(deserialize_with = "or_null")]
     pub entropy_loss: f64,
     /// The last minibatch's whole loss.
+    #[serde(deserialize_with = "or_null")]
     pub loss: f64,
     /// How far the policy went, by the last epoch.
+    #[serde(deserialize_with = "or_null")]
     pub approx_kl: f64,
     /// The fraction of ratios that were clipped.
+    #[serde(deserialize_with = "or_null")]
     pub clip_fraction: f64,
     /// The last gradient's norm before it was clipped.
+    #[serde(deserialize_with = "or_null")]
     pub gradient_norm: f64,
     /// How much of the returns' variance the values had foreseen.
+    #[serde(deserialize_with = "or_null")]
     pub explained_variance: f64,
     /// Adam's step.
+    #[serde(deserialize_with = "or_null")]
     pub learning_rate: f64,
     /// How far a ratio might go.
+    #[serde(deserialize_with = "or_null")]
     pub clip_range: f64,
     #[serde(skip)]
     minibatches: f64,
     #[serde(skip)]
     minibatches_of_epoch: f64,
+}
+
+/// JSON has null for what is not finite.
+fn or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 impl Statistics {

@@ -25,8 +25,18 @@ pub enum AgentsError {
     #[error("there is no agent named {0:?}")]
     Unknown(String),
     /// There is one already, and it is another.
-    #[error("there is an agent named {0:?} already, and it is another: delete it first")]
-    Exists(String),
+    #[error(
+        "there is an agent named {name:?} already, and it is another: {field} differs; choose another name, or delete it first"
+    )]
+    Exists {
+        /// Its name.
+        name: String,
+        /// What differs first.
+        field: String,
+    },
+    /// There is one, and it could not be started.
+    #[error("the agent could not be started: {0}")]
+    Failed(String),
     /// There are too many.
     #[error("there are {MOST_AGENTS} agents already, as many as a process has")]
     TooMany,
@@ -149,15 +159,15 @@ impl Agents {
     pub fn create(&self, spec: AgentSpec) -> Result<(Arc<Agent>, bool), AgentsError> {
         spec.validate().map_err(CannotStart::from)?;
         let _changing = lock(&self.changing);
-        if let Ok(agent) = self.get(&spec.name) {
-            return if *agent.spec() == spec {
-                Ok((agent, false))
-            } else {
-                Err(AgentsError::Exists(spec.name))
-            };
-        }
-        if lock(&self.failed).contains_key(&spec.name) {
-            return Err(AgentsError::Exists(spec.name));
+        match self.get(&spec.name) {
+            Ok(agent) if *agent.spec() == spec => return Ok((agent, false)),
+            Ok(agent) => {
+                let field = agent.spec().first_difference(&spec);
+                let name = spec.name;
+                return Err(AgentsError::Exists { name, field });
+            }
+            Err(AgentsError::Unknown(_)) => {}
+            Err(failed) => return Err(failed),
         }
         if self.read().len() >= MOST_AGENTS {
             return Err(AgentsError::TooMany);
@@ -174,10 +184,13 @@ impl Agents {
     /// The agent of this name.
     ///
     /// # Errors
-    /// If there is none.
+    /// If there is none, or it could not be started.
     pub fn get(&self, name: &str) -> Result<Arc<Agent>, AgentsError> {
         let agent = self.read().get(name).cloned();
-        agent.ok_or_else(|| AgentsError::Unknown(name.to_owned()))
+        agent.ok_or_else(|| match lock(&self.failed).get(name) {
+            Some(why) => AgentsError::Failed(why.clone()),
+            None => AgentsError::Unknown(name.to_owned()),
+        })
     }
 
     /// All of them, by name.

@@ -10,7 +10,7 @@ use opentelemetry::trace::SpanContext;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use super::episodes::Episodes;
+use super::episodes::{Episodes, UnderWay};
 use super::experience::{Encoded, Experience};
 use super::producers::{self, Producers};
 use crate::env::Space;
@@ -84,7 +84,11 @@ pub struct Book {
     pub checkpoint_wanted: bool,
     /// The agent ends.
     pub stopping: bool,
+    /// Records that a checkpoint counts as waiting and that were not read again yet: first and last of each run.
+    unread: Vec<(u64, u64)>,
     episodes: Episodes,
+    /// The last entry whose episodes are counted: what is read again after a restart is not counted again.
+    counted: Option<EntryId>,
     traces: VecDeque<SpanContext>,
     entries: Entries,
 }
@@ -122,6 +126,12 @@ pub struct Durable {
     pub producers: Vec<producers::Saved>,
     /// Entries of the stream that are settled and perhaps not acknowledged.
     pub settled_entries: Vec<EntryId>,
+    /// Episodes are counted of the stream's entries up to this one, and of the journal's records below `journal_next`, those that wait among them.
+    #[serde(default)]
+    pub counted_entry: Option<EntryId>,
+    /// What those that wait have begun; kept as tensors.
+    #[serde(skip)]
+    pub episodes: Vec<UnderWay>,
 }
 
 impl Durable {
@@ -161,7 +171,9 @@ impl Book {
             guarded: None,
             checkpoint_wanted: false,
             stopping: false,
-            episodes: Episodes::default(),
+            unread: durable.journal_pending.clone(),
+            episodes: Episodes::restore(&durable.episodes),
+            counted: durable.counted_entry,
             traces: VecDeque::with_capacity(MOST_TRACES),
             entries: Entries {
                 settled: settled.map(|id| (*id, Settlement::Durable)).collect(),
@@ -192,15 +204,29 @@ impl Book {
         fragments.push(&experience.fragment(tag, space, room), |settled| {
             entries.settle(settled);
         })?;
-        match source {
-            Source::Journal(record) => self.journal_next = self.journal_next.max(record + 1),
+        let new = match source {
+            Source::Journal(record) => {
+                let new = record >= self.journal_next;
+                self.journal_next = self.journal_next.max(record + 1);
+                self.unread.retain_mut(|(first, last)| {
+                    *first = (*first).max(record + 1);
+                    first <= last
+                });
+                new
+            }
             Source::Entry(id) => {
                 self.entries.next_tag += 1;
                 self.entries.by_tag.insert(tag, id);
                 self.entries.pending.insert(id, tag);
+                // They are delivered in their order, also those that are delivered again.
+                let new = self.counted < Some(id);
+                self.counted = self.counted.max(Some(id));
+                new
             }
+        };
+        if new {
+            self.episodes.play(experience, &mut self.progress);
         }
-        self.episodes.play(experience, &mut self.progress);
         if let Some(trace) = trace.filter(|trace| trace.is_sampled()) {
             if self.traces.len() == MOST_TRACES {
                 self.traces.pop_front();
@@ -208,6 +234,12 @@ impl Book {
             self.traces.push_back(trace.clone());
         }
         Ok(())
+    }
+
+    /// All that was acknowledged before a restart has been read.
+    pub fn recovered(&mut self) {
+        self.unread.clear();
+        self.closed = None;
     }
 
     /// Begins an update: see [`Fragments::take`].
@@ -256,6 +288,8 @@ impl Book {
                 _ => journal_pending.push((record, record)),
             }
         }
+        // They come after all that was read.
+        journal_pending.extend(&self.unread);
         Durable {
             version: self.version,
             ledger,
@@ -263,6 +297,8 @@ impl Book {
             journal_pending,
             producers: self.producers.save(),
             settled_entries: self.entries.settled.keys().copied().collect(),
+            counted_entry: self.counted,
+            episodes: self.episodes.save(),
         }
     }
 
@@ -352,3 +388,6 @@ impl Shared {
         self.roomy.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,11 +7,11 @@ use crate::fragments::End;
 use crate::train::Progress;
 
 /// Environments that are followed at once.
-const MOST_ENVIRONMENTS: usize = 4_096;
+pub const MOST_ENVIRONMENTS: usize = 4_096;
 
 /// Episodes under way.
 #[derive(Debug, Default)]
-pub(super) struct Episodes {
+pub struct Episodes {
     table: HashMap<u64, Running>,
     clock: u64,
 }
@@ -26,9 +26,51 @@ struct Running {
     used: u64,
 }
 
+/// An episode under way whose beginning was seen, as a checkpoint keeps it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UnderWay {
+    /// Its environment.
+    pub environment: u64,
+    /// The number of the transition that comes next.
+    pub next: u64,
+    /// What it has earned so far.
+    pub sum: f64,
+}
+
 impl Episodes {
+    /// Those that can be counted once they end, the one that was silent longest first. Of the others nothing need be known.
+    #[must_use]
+    pub fn save(&self) -> Vec<UnderWay> {
+        let mut whole: Vec<_> = self.table.iter().filter(|(_, one)| one.whole).collect();
+        whole.sort_unstable_by_key(|(_, one)| one.used);
+        let saved = whole.into_iter().map(|(&environment, one)| UnderWay {
+            environment,
+            next: one.next,
+            sum: one.sum,
+        });
+        saved.collect()
+    }
+
+    /// Goes on with what was saved.
+    #[must_use]
+    pub fn restore(saved: &[UnderWay]) -> Self {
+        let running = |(used, one): (u64, &UnderWay)| {
+            let running = Running {
+                next: one.next,
+                sum: one.sum,
+                whole: true,
+                used,
+            };
+            (one.environment, running)
+        };
+        Self {
+            table: (1..).zip(saved).map(running).collect(),
+            clock: saved.len() as u64,
+        }
+    }
+
     /// Takes a fragment's rewards in, and tells `progress` of the episodes that ended in it. One whose beginning was not seen does not count.
-    pub(super) fn play(&mut self, experience: &Experience, progress: &mut Progress) {
+    pub fn play(&mut self, experience: &Experience, progress: &mut Progress) {
         self.clock += 1;
         let known = self.table.get(&experience.environment);
         // The first transition of an environment begins an episode; so does what follows an end.

@@ -8,7 +8,8 @@ use std::fmt;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::numbers::Numbers;
+use super::numbers::{Numbers, finite};
+use super::object::Object;
 use super::space::{check, shift};
 use super::spec::{AgentSpec, Spaces};
 use crate::distribution::Distribution;
@@ -18,12 +19,17 @@ use crate::observation::{encode, inputs};
 
 /// The longest name of an environment or a producer, in bytes.
 pub const MOST_NAME: usize = 256;
+/// The logarithm of a probability is at most 0, but for rounding.
+const MOST_LOG_PROB: f32 = 1e-3;
 /// Fragments of one request.
 pub const MOST_FRAGMENTS: usize = 1_024;
 
 /// A request: fragments of one producer, numbered without a gap.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object with producer, epoch, seq and fragments"
+)]
 pub struct Batch {
     /// Who sends it: a process, say.
     pub producer: String,
@@ -32,12 +38,15 @@ pub struct Batch {
     /// The number of the first fragment among all that this producer has sent in this epoch.
     pub seq: u64,
     /// The fragments.
-    pub fragments: Vec<FragmentSpec>,
+    pub fragments: Vec<Object<FragmentSpec>>,
 }
 
 /// A fragment in JSON.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a fragment: an object with env_id, seq, policy_version and transitions"
+)]
 pub struct FragmentSpec {
     /// The environment that it was played in.
     env_id: EnvId,
@@ -70,10 +79,12 @@ enum EnvId {
 struct Transition {
     observation: Numbers,
     action: Numbers,
-    log_prob: f64,
+    #[serde(deserialize_with = "finite")]
+    log_prob: f32,
     #[serde(default)]
     mask: Option<Numbers>,
-    reward: f64,
+    #[serde(deserialize_with = "finite")]
+    reward: f32,
     #[serde(default)]
     terminated: bool,
     #[serde(default)]
@@ -105,9 +116,8 @@ struct Columns {
     ends: Vec<End>,
     /// The final observations of those that were truncated.
     finals: Vec<f32>,
-    /// How many of those there are.
-    closed: usize,
-    truncated: usize,
+    /// The first that was truncated and brings none.
+    unclosed: Option<usize>,
 }
 
 impl<'de> Deserialize<'de> for Columns {
@@ -128,7 +138,9 @@ impl<'de> Visitor<'de> for Rows {
     fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Columns, A::Error> {
         let mut columns = Columns::default();
         let mut first = None;
-        while let Some(row) = rows.next_element::<Transition>()? {
+        while let Some(row) = rows.next_element()? {
+            let Object::<Transition>(row) = row;
+            let at = columns.rewards.len();
             let end = End::of(row.terminated, row.truncated);
             // Of different lengths, they would be taken for each other's numbers.
             let widths = row.widths();
@@ -136,7 +148,7 @@ impl<'de> Visitor<'de> for Rows {
             {
                 if width != first {
                     return Err(A::Error::custom(format!(
-                        "{what}: expected as many numbers in each transition, found {first} in the first and {width} in another"
+                        "{what}: expected as many numbers in each transition, found {first} in the first and {width} in transitions[{at}]"
                     )));
                 }
             }
@@ -144,7 +156,7 @@ impl<'de> Visitor<'de> for Rows {
                 && seen.0.len() != row.observation.0.len()
             {
                 return Err(A::Error::custom(format!(
-                    "final_observation: expected as many numbers as observation has, {}, found {}",
+                    "final_observation of transitions[{at}]: expected as many numbers as observation has, {}, found {}",
                     row.observation.0.len(),
                     seen.0.len()
                 )));
@@ -152,14 +164,13 @@ impl<'de> Visitor<'de> for Rows {
             columns.observations.extend(row.observation.0);
             columns.actions.extend(row.action.0);
             columns.masks.extend(row.mask.unwrap_or_default().0);
-            columns.log_probs.push(row.log_prob as f32);
-            columns.rewards.push(row.reward as f32);
+            columns.log_probs.push(row.log_prob);
+            columns.rewards.push(row.reward);
             columns.ends.push(end);
             if end == End::Truncated {
-                columns.truncated += 1;
-                if let Some(seen) = row.final_observation {
-                    columns.finals.extend(seen.0);
-                    columns.closed += 1;
+                match row.final_observation {
+                    Some(seen) => columns.finals.extend(seen.0),
+                    None => columns.unclosed = columns.unclosed.or(Some(at)),
                 }
             }
         }
@@ -199,7 +210,7 @@ impl FragmentSpec {
             next_observation,
         } = self;
         let rows = columns.rewards.len();
-        let wrong = |what: String| format!("{at}: {what}");
+        let wrong = |what: String| format!("{at}.{what}");
         if rows == 0 {
             return Err(wrong("transitions: expected at least one".to_owned()));
         }
@@ -219,39 +230,38 @@ impl FragmentSpec {
         let mut observations = Numbers(std::mem::take(&mut columns.observations));
         shift(&spec.observation_space, &mut observations);
         let (seen, start) = (&spaces.observation, spec.observation_space.start());
-        check(seen, start, "observation", rows, &observations.0).map_err(wrong)?;
-        check(&spaces.action, 0, "action", rows, &columns.actions).map_err(wrong)?;
-        let masks = masks(&spaces.distribution(), spec.masked, rows, &columns).map_err(wrong)?;
-        for (what, numbers) in [
-            ("log_prob", &columns.log_probs),
-            ("reward", &columns.rewards),
-        ] {
-            if numbers.iter().any(|x| !x.is_finite()) {
-                return Err(wrong(format!("{what}: expected a finite number")));
-            }
+        let part = |name: &'static str| move |row: usize| format!("transitions[{row}].{name}");
+        check(seen, start, part("observation"), rows, &observations.0).map_err(wrong)?;
+        check(&spaces.action, 0, part("action"), rows, &columns.actions).map_err(wrong)?;
+        let distribution = spaces.distribution();
+        let masks = masks(&distribution, spec.masked, rows, &columns).map_err(wrong)?;
+        let high = columns.log_probs.iter().position(|x| *x > MOST_LOG_PROB);
+        if let (Some(row), Distribution::Categorical(_)) = (high, &distribution) {
+            return Err(wrong(format!(
+                "transitions[{row}].log_prob: expected at most 0, as the logarithm of a probability is, found {}",
+                columns.log_probs[row]
+            )));
         }
-        if columns.closed < columns.truncated {
-            return Err(wrong(
-                "final_observation: expected one with each transition that was truncated"
-                    .to_owned(),
-            ));
+        if let Some(row) = columns.unclosed {
+            return Err(wrong(format!(
+                "transitions[{row}].final_observation: expected one, as the transition was truncated"
+            )));
         }
         let mut closings = Numbers(columns.finals);
         shift(&spec.observation_space, &mut closings);
-        check(
-            seen,
-            start,
-            "final_observation",
-            columns.truncated,
-            &closings.0,
-        )
-        .map_err(wrong)?;
+        let ends = columns.ends.iter().enumerate();
+        let truncated = ends.filter(|(_, end)| **end == End::Truncated);
+        let truncated: Vec<usize> = truncated.map(|(row, _)| row).collect();
+        let closing =
+            |at: usize| part("final_observation")(truncated.get(at).copied().unwrap_or(0));
+        check(seen, start, closing, truncated.len(), &closings.0).map_err(wrong)?;
         if columns.ends.last() == Some(&End::GoesOn) {
             let mut next = next_observation.ok_or_else(|| {
                 wrong("next_observation: expected one, as the last transition did not end its episode".to_owned())
             })?;
             shift(&spec.observation_space, &mut next);
-            check(seen, start, "next_observation", 1, &next.0).map_err(wrong)?;
+            let name = |_| "next_observation".to_owned();
+            check(seen, start, name, 1, &next.0).map_err(wrong)?;
             closings.0.extend(next.0);
         }
         Ok(Experience {
@@ -279,23 +289,22 @@ fn masks(
         return if columns.masks.is_empty() {
             Ok(Vec::new())
         } else {
-            Err("mask: expected none".to_owned())
+            Err("transitions[0].mask: expected none".to_owned())
         };
     };
     if !masked {
         return if columns.masks.is_empty() {
             Ok(Vec::new())
         } else {
-            Err("mask: expected none, as this agent is not masked".to_owned())
+            Err("transitions[0].mask: expected none, as this agent is not masked".to_owned())
         };
     }
-    let masks = mask_rows(sizes, rows, &columns.masks)?;
+    let name = |row| format!("transitions[{row}].mask");
+    let masks = mask_rows(sizes, name, rows, &columns.masks)?;
     // An action that was not possible has no probability to learn from.
     let outputs: usize = sizes.iter().sum();
-    for (mask, action) in masks
-        .chunks_exact(outputs)
-        .zip(columns.actions.chunks_exact(sizes.len()))
-    {
+    let actions = columns.actions.chunks_exact(sizes.len());
+    for (row, (mask, action)) in masks.chunks_exact(outputs).zip(actions).enumerate() {
         let mut rest = mask;
         for (size, action) in sizes.iter().zip(action) {
             let (choice, after) = rest.split_at(*size);
@@ -303,7 +312,9 @@ fn masks(
                 .get(*action as usize)
                 .is_some_and(|&possible| possible)
             {
-                return Err("action: expected one that its mask allows".to_owned());
+                return Err(format!(
+                    "transitions[{row}].action: expected one that its mask allows, found {action}"
+                ));
             }
             rest = after;
         }
@@ -311,28 +322,41 @@ fn masks(
     Ok(masks)
 }
 
-/// Masks out of numbers: a row each, of which one at least of each choice is possible.
+/// Masks out of numbers: a row each, of which one at least of each choice is possible. `name` says what a row is called.
 ///
 /// # Errors
 /// A sentence that says what was expected.
-pub fn mask_rows(sizes: &[usize], rows: usize, numbers: &[f32]) -> Result<Vec<bool>, String> {
+pub fn mask_rows(
+    sizes: &[usize],
+    name: impl Fn(usize) -> String,
+    rows: usize,
+    numbers: &[f32],
+) -> Result<Vec<bool>, String> {
     let outputs: usize = sizes.iter().sum();
     if numbers.len() != rows * outputs {
         return Err(format!(
-            "mask: expected {rows} times {outputs} of true and false, found {}",
+            "{}: expected {outputs} of true and false for each of {rows}, found {} in all",
+            name(0),
             numbers.len()
         ));
     }
-    if numbers.iter().any(|&x| x != 0.0 && x != 1.0) {
-        return Err("mask: expected true and false, or 1 and 0".to_owned());
+    if let Some(at) = numbers.iter().position(|&x| x != 0.0 && x != 1.0) {
+        return Err(format!(
+            "{}: expected true and false, or 1 and 0, found {}",
+            name(at / outputs),
+            numbers[at]
+        ));
     }
     let masks: Vec<bool> = numbers.iter().map(|&x| x == 1.0).collect();
-    for row in masks.chunks_exact(outputs) {
-        let mut rest = row;
+    for (row, mask) in masks.chunks_exact(outputs).enumerate() {
+        let mut rest = mask;
         for size in sizes {
             let (choice, after) = rest.split_at(*size);
             if !choice.contains(&true) {
-                return Err("mask: expected at least one possible action of each choice".to_owned());
+                return Err(format!(
+                    "{}: expected at least one possible action of each choice",
+                    name(row)
+                ));
             }
             rest = after;
         }

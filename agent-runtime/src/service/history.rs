@@ -1,6 +1,6 @@
 //! What the latest updates said of themselves: bounded, and allocated at once.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::memory::{Buffer, Component, MemoryBudget, OverBudget};
 use crate::ppo::Statistics;
@@ -9,7 +9,7 @@ use crate::ppo::Statistics;
 pub const MOST_POINTS: usize = 512;
 
 /// An update.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Point {
     /// When it ended, in seconds since 1970.
     pub at: f64,
@@ -54,8 +54,13 @@ impl History {
         })
     }
 
-    /// Remembers an update, and forgets the oldest.
+    /// Remembers an update, and forgets the oldest, and what was taken back since.
     pub fn push(&mut self, point: Point) {
+        for known in self.points.iter_mut() {
+            if known.is_some_and(|known| known.updates >= point.updates) {
+                *known = None;
+            }
+        }
         self.points[self.next] = Some(point);
         self.next = (self.next + 1) % MOST_POINTS;
     }

@@ -214,15 +214,7 @@ impl Http {
 
     /// The agent of this name.
     fn agent(&self, name: &str) -> Result<Arc<Agent>, Problem> {
-        self.agents
-            .get(name)
-            .map_err(|unknown| match self.agents.failed().remove(name) {
-                Some(why) => Problem::new(
-                    Reason::Failed,
-                    format!("the agent could not be started: {why}"),
-                ),
-                None => unknown.into(),
-            })
+        Ok(self.agents.get(name)?)
     }
 }
 

@@ -3,6 +3,7 @@
 //! What came over HTTP is journalled, made durable together with all else that waits, put into the book, and only then acknowledged. What came from
 //! a stream stays there until it is settled, and needs no journal.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,6 +87,8 @@ pub enum NotAccepted {
 /// What the thread works with.
 #[derive(Debug)]
 pub struct Ingest {
+    /// The agent's name.
+    pub name: String,
     /// The book.
     pub shared: Arc<Shared>,
     /// What the agent sees.
@@ -98,6 +101,8 @@ pub struct Ingest {
     pub floor: Arc<AtomicU64>,
     /// Bytes that the journal holds, for whoever wants to know.
     pub bytes: Arc<AtomicU64>,
+    /// The disk refuses, and that was said.
+    pub refusing: Cell<bool>,
 }
 
 impl Ingest {
@@ -121,7 +126,7 @@ impl Ingest {
                 }
             },
         )?;
-        self.shared.lock().closed = None;
+        self.shared.lock().recovered();
         let (mut arrived, mut waiting) = (Vec::new(), VecDeque::new());
         loop {
             if waiting.is_empty() {
@@ -253,8 +258,9 @@ impl Ingest {
         let committed = journal
             .commit()
             .map_err(|error| NotAccepted::Disk(error.to_string()));
-        if let Err(error) = &committed {
-            tracing::warn!(%error, "nothing is accepted");
+        // What had been accepted before is written nowhere, and says nothing of the disk.
+        if admitted.iter().any(|(.., records)| !records.is_empty()) {
+            self.tell(&committed);
         }
         for (producer, epoch, seq, fragments, trace, reply, records) in admitted {
             let answer = committed.clone().map(|()| {
@@ -281,6 +287,20 @@ impl Ingest {
                 accepted
             });
             let _ = reply.send(answer);
+        }
+    }
+
+    /// Says that the disk refuses, once, and that it does not any more.
+    fn tell(&self, committed: &Result<(), NotAccepted>) {
+        let refused = self.refusing.replace(committed.is_err());
+        match committed {
+            Err(error) if !refused => {
+                tracing::error!(agent = self.name, %error, "nothing is accepted until it can be");
+            }
+            Ok(()) if refused => {
+                tracing::info!(agent = self.name, "experience can be made durable again");
+            }
+            _ => {}
         }
     }
 
@@ -384,7 +404,7 @@ impl Ingest {
         for (at, fragment) in fragments.into_iter().enumerate() {
             if fragment.version > book.version {
                 return Err(NotAccepted::Invalid(format!(
-                    "fragments[{}]: policy_version: expected at most {}, the latest that was published, found {}",
+                    "fragments[{}].policy_version: expected at most {}, the latest that was published, found {}",
                     first + at,
                     book.version,
                     fragment.version

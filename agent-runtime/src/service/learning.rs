@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use super::agent::Agent;
 use super::book::{Book, Durable, Shared};
+use super::curve::Curve;
 use super::history::{History, Point};
 use super::policy::Acting;
 use super::spec::{AgentSpec, Spaces};
@@ -143,6 +144,8 @@ pub struct Learning {
     pub floor: Arc<AtomicU64>,
     /// What the latest updates said.
     pub history: Arc<Mutex<History>>,
+    /// The same, on the disk.
+    pub curve: Curve,
     /// Who wants to know of new versions.
     pub events: Option<mpsc::UnboundedSender<Event>>,
     /// What an update did last.
@@ -345,7 +348,7 @@ impl Learning {
     }
 
     fn remember(
-        &self,
+        &mut self,
         statistics: &Statistics,
         progress: &Progress,
         version: u64,
@@ -356,8 +359,7 @@ impl Learning {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.push(Point {
+        let point = Point {
             at: now.as_secs_f64(),
             version,
             updates: progress.updates,
@@ -368,7 +370,13 @@ impl Learning {
             update_seconds: learnt.as_secs_f64(),
             checkpoint_seconds: saved.as_secs_f64(),
             statistics: *statistics,
-        });
+        };
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.push(point);
+        drop(history);
+        if let Err(error) = self.curve.push(&point) {
+            tracing::debug!(agent = self.name, %error, "an update is missing in the curve on the disk");
+        }
     }
 }
 

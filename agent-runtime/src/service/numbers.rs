@@ -38,6 +38,20 @@ fn read<'de, D: Deserializer<'de>>(deserializer: D, even: bool) -> Result<Number
     Ok(Numbers(numbers))
 }
 
+/// Reads one number that is finite in 32 bits, too.
+///
+/// # Errors
+/// If it is none.
+pub(super) fn finite<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
+    let value = f64::deserialize(deserializer)?;
+    let finite = Some(value as f32).filter(|value| value.is_finite());
+    finite.ok_or_else(|| {
+        D::Error::custom(format!(
+            "expected a finite number of 32 bits, found {value:e}"
+        ))
+    })
+}
+
 struct Flat<'a> {
     numbers: &'a mut Vec<f32>,
     depth: usize,

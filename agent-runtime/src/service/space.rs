@@ -175,7 +175,7 @@ impl SpaceSpec {
     }
 }
 
-/// Whether `values` are values of this space, row by row: as many numbers as they must be, whole and below their bounds where they are indices.
+/// Whether `values` are values of this space, row by row, which `name` names: as many numbers as they must be, whole and below their bounds where they are indices.
 /// `start` is what has been [taken](shift) from those of a Discrete space. Those of a Box may lie beyond its bounds, as Gymnasium's own sometimes do, and a Gaussian's always may; but they are finite.
 ///
 /// # Errors
@@ -183,40 +183,40 @@ impl SpaceSpec {
 pub fn check(
     space: &Space,
     start: i64,
-    what: &str,
+    name: impl Fn(usize) -> String,
     rows: usize,
     values: &[f32],
 ) -> Result<(), String> {
     let width = space.width();
     if values.len() != rows * width {
         return Err(format!(
-            "{what}: expected {rows} times {width} numbers, found {}",
+            "{}: expected {width} numbers for each of {rows}, found {} in all",
+            name(0),
             values.len()
         ));
     }
     let index_below = |bound: usize, x: f32| x >= 0.0 && x < bound as f32 && x.fract() == 0.0;
-    for row in values.chunks_exact(width) {
+    for (at, row) in values.chunks_exact(width).enumerate() {
+        let mut numbers = row.iter().copied();
         let wrong = match space {
-            Space::Box { .. } => row
-                .iter()
+            Space::Box { .. } => numbers
                 .find(|x| !x.is_finite())
-                .map(|_| "a finite number".to_owned()),
-            Space::Discrete(n) => row
-                .iter()
-                .find(|x| !index_below(*n, **x))
-                .map(|_| format!("a whole number from {start} to {}", start + (*n as i64 - 1))),
-            Space::MultiDiscrete(nvec) => row
-                .iter()
+                .map(|x| (x, "a finite number".to_owned())),
+            Space::Discrete(n) => numbers.find(|x| !index_below(*n, *x)).map(|x| {
+                let last = start + (*n as i64 - 1);
+                (x, format!("a whole number from {start} to {last}"))
+            }),
+            Space::MultiDiscrete(nvec) => numbers
                 .zip(nvec)
-                .find(|(x, n)| !index_below(**n, **x))
-                .map(|(_, n)| format!("a whole number from 0 to {}", n - 1)),
-            Space::MultiBinary(_) => row
-                .iter()
-                .find(|x| !index_below(2, **x))
-                .map(|_| "0 or 1".to_owned()),
+                .find(|(x, n)| !index_below(**n, *x))
+                .map(|(x, n)| (x, format!("a whole number from 0 to {}", n - 1))),
+            Space::MultiBinary(_) => numbers
+                .find(|x| !index_below(2, *x))
+                .map(|x| (x, "0 or 1".to_owned())),
         };
-        if let Some(expected) = wrong {
-            return Err(format!("{what}: expected {expected}"));
+        if let Some((x, expected)) = wrong {
+            let found = x + start as f32;
+            return Err(format!("{}: expected {expected}, found {found}", name(at)));
         }
     }
     Ok(())

@@ -1,7 +1,9 @@
 //! What an agent is told to be, once, at its creation.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
+use super::object;
 use super::space::{BadSpace, SpaceSpec};
 use crate::distribution::Distribution;
 use crate::env::Space;
@@ -18,25 +20,34 @@ const MOST_BUFFER: usize = 10_000_000;
 
 /// An agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object with name, observation_space and action_space"
+)]
 pub struct AgentSpec {
     /// What it is called: letters, digits, `-`, `_` and `.`, beginning with a letter or a digit, at most 63.
     pub name: String,
     /// What it sees.
+    #[serde(deserialize_with = "object::read")]
     pub observation_space: SpaceSpec,
     /// What it does.
+    #[serde(deserialize_with = "object::read")]
     pub action_space: SpaceSpec,
     /// Whether masks say which actions are possible. Only of discrete actions.
     #[serde(default)]
     pub masked: bool,
     /// How it learns.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::read")]
     pub hyperparameters: HyperParameters,
     /// How experience waits.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::read")]
     pub buffer: BufferSpec,
     /// Where experience comes from besides HTTP, and where new policies are announced; not given: nowhere.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "object::read_option"
+    )]
     pub streams: Option<StreamsSpec>,
     /// What all its chance comes from.
     #[serde(default)]
@@ -45,7 +56,11 @@ pub struct AgentSpec {
 
 /// How experience waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "an object, of what is to be other than usual"
+)]
 pub struct BufferSpec {
     /// Transitions that wait at most.
     pub transitions: usize,
@@ -81,7 +96,7 @@ impl Default for BufferSpec {
 
 /// The Redis Streams of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with experience")]
 pub struct StreamsSpec {
     /// Where experience comes from, an entry a fragment.
     pub experience: String,
@@ -178,6 +193,13 @@ impl AgentSpec {
         Ok(spaces)
     }
 
+    /// The first field in which `other` differs, as JSON names it.
+    #[must_use]
+    pub fn first_difference(&self, other: &Self) -> String {
+        let path = differs(&json!(self), &json!(other));
+        path.unwrap_or_default().trim_start_matches('.').to_owned()
+    }
+
     /// What bounds its buffer.
     #[must_use]
     pub fn limits(&self) -> Limits {
@@ -187,6 +209,17 @@ impl AgentSpec {
             overflow: self.buffer.overflow,
         }
     }
+}
+
+fn differs(one: &Value, other: &Value) -> Option<String> {
+    let (Some(ones), Some(others)) = (one.as_object(), other.as_object()) else {
+        return (one != other).then(String::new);
+    };
+    let names = ones.keys().chain(others.keys());
+    names.into_iter().find_map(|name| {
+        let part = |of: &Map<String, Value>| of.get(name).cloned().unwrap_or_default();
+        Some(format!(".{name}{}", differs(&part(ones), &part(others))?))
+    })
 }
 
 /// Whether an agent may be called so: it becomes a directory, a label, and part of a path.

@@ -26,6 +26,8 @@ pub struct Written<'a> {
 #[error("{0}")]
 pub struct Unusable(pub String);
 
+const SEVERAL: &str = "names several servers, and stays as it is; for Cluster and Sentinel take tars.dev/mode: transparent";
+
 fn unusable<T>(why: impl Into<String>) -> Result<T, Unusable> {
     Err(Unusable(why.into()))
 }
@@ -56,6 +58,9 @@ impl<'a> Written<'a> {
         let scheme = value.get(..scheme.len() + 3).unwrap_or(value);
         let (authority, rest) = cut(rest, rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         let (userinfo, authority) = cut(authority, authority.rfind('@').map_or(0, |at| at + 1));
+        if several_accounts(userinfo.trim_end_matches('@')) {
+            return unusable(SEVERAL);
+        }
         Ok(Self {
             scheme,
             userinfo,
@@ -89,6 +94,14 @@ impl<'a> Written<'a> {
     }
 }
 
+/// `user:password@host,user:password`: what stands before the last `@` of several servers. A password with these two in it is written
+/// with `%40` and `%2C`.
+fn several_accounts(userinfo: &str) -> bool {
+    userinfo
+        .split_once('@')
+        .is_some_and(|(_, rest)| rest.contains(','))
+}
+
 fn cut(text: &str, at: usize) -> (&str, &str) {
     text.split_at_checked(at).unwrap_or((text, ""))
 }
@@ -99,9 +112,7 @@ fn cut(text: &str, at: usize) -> (&str, &str) {
 /// For a host or port that cannot be one.
 pub fn upstream(authority: &str, tls: bool, is_url: bool) -> Result<String, Unusable> {
     if authority.contains(',') {
-        return unusable(
-            "names several servers, and stays as it is; for Cluster and Sentinel take tars.dev/mode: transparent",
-        );
+        return unusable(SEVERAL);
     }
     let (host, port) = match authority {
         // redis:///0 and redis://:6379: clients take localhost.
@@ -217,6 +228,9 @@ mod tests {
             "hidden",
             "redis://hidden:1,hidden:2",
             "hidden:1,hidden:2",
+            "redis://a:hidden@h1,b:hidden@h2",
+            "redis://u=hidden",
+            "redis://a=hidden:1",
             "redis://hidden:0",
             "redis://hidden:99999",
             "redis://:hidden/word@h:1",

@@ -75,7 +75,7 @@ pub struct ServeArgs {
         default_value = "tars-injector-certificate"
     )]
     secret: String,
-    /// MutatingWebhookConfiguration whose caBundle the injector sets
+    /// MutatingWebhookConfiguration whose caBundle the injector sets, and whose Services its certificate names
     #[arg(
         long,
         env = "TARS_INJECTOR_WEBHOOK",
@@ -83,14 +83,6 @@ pub struct ServeArgs {
         default_value = "tars-injector"
     )]
     webhook: String,
-    /// Service that API servers call
-    #[arg(
-        long,
-        env = "TARS_INJECTOR_SERVICE",
-        value_name = "NAME",
-        default_value = "tars-injector"
-    )]
-    service: String,
     /// This replica's name
     #[arg(
         long,
@@ -197,7 +189,6 @@ async fn serve(args: &ServeArgs, mut settings: Settings, log_level: LogLevel) ->
         let names = Names {
             secret: args.secret.clone(),
             webhook: args.webhook.clone(),
-            service: args.service.clone(),
         };
         tasks.spawn(Keeper::new(cluster.clone(), names, current.clone(), metrics.clone()).run());
     }

@@ -125,6 +125,23 @@ pub struct Outcome {
 /// Decides about a pod. `workload` is its name for people, which [`pod::workload`] finds.
 #[must_use]
 pub fn inject(pod: &Value, workload: &str, namespace: &Namespace, settings: &Settings) -> Outcome {
+    let mut outcome = decide(pod, workload, namespace, settings);
+    if settings.record_skipped
+        && let Decision::Skipped(reason) = outcome.decision
+        // A record that cannot be read is somebody's all the same; and nobody may change the kubelet's own pods.
+        && pod::meta(&outcome.pod, "annotations", STATUS).is_none()
+        && reason != Reason::Mirror
+        && pod::is_whole(pod)
+    {
+        let mut status = Status::new();
+        status.skipped = Some(reason.label().to_owned());
+        status.write(&mut outcome.pod);
+        outcome.patch = diff(pod, &outcome.pod);
+    }
+    outcome
+}
+
+fn decide(pod: &Value, workload: &str, namespace: &Namespace, settings: &Settings) -> Outcome {
     if !pod::is_whole(pod) {
         // Whoever stores pods will say so.
         let decision = Decision::Skipped(Reason::NoRedis);
@@ -186,9 +203,15 @@ pub fn inject(pod: &Value, workload: &str, namespace: &Namespace, settings: &Set
         Mode::Transparent => Rewriting::default(),
     };
     warnings.extend(rewriting.warnings.iter().cloned());
-    let with_proxy = wishes.mode == Mode::Transparent || !rewriting.listeners.is_empty();
-    let admin_port = admin_port(&clean, &rewriting, settings);
-    if rewriting.exhausted || with_proxy && admin_port.is_none() {
+    let redirected = wishes.mode == Mode::Transparent;
+    let with_proxy = redirected || !rewriting.listeners.is_empty();
+    let ports = Ports::find(
+        &clean,
+        &rewriting,
+        redirected.then_some(&wishes.ports[..]),
+        settings,
+    );
+    if rewriting.exhausted || with_proxy && ports.is_none() {
         warnings.push(NO_PORT.to_owned());
         return outcome(pod, clean, Decision::Skipped(Reason::NoPort), warnings);
     }
@@ -202,7 +225,7 @@ pub fn inject(pod: &Value, workload: &str, namespace: &Namespace, settings: &Set
         wishes: &wishes,
         rewriting: &rewriting,
         native,
-        admin_port: admin_port.filter(|_| with_proxy),
+        ports: ports.filter(|_| with_proxy),
         service_name,
         earlier: status.as_ref(),
         now: &now,
@@ -310,11 +333,41 @@ fn foreign(clean: &Value, wishes: &Wishes) -> Option<&'static str> {
     found.map(|(name, _)| name)
 }
 
-/// Where the proxy serves metrics and health: what is wanted, or the next port that is free.
-fn admin_port(clean: &Value, rewriting: &Rewriting, settings: &Settings) -> Option<u16> {
-    let listening = rewriting.listeners.iter().map(|one| u64::from(one.port));
-    let taken: HashSet<u64> = pod::ports(clean).chain(listening).collect();
-    (settings.proxy_admin_port..=u16::MAX).find(|port| !taken.contains(&u64::from(*port)))
+/// Ports of the proxy's own: what is wanted, or the next that no container declares.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    /// Where it serves metrics and health.
+    admin: u16,
+    /// Where redirected connections come.
+    redirected: u16,
+}
+
+impl Ports {
+    fn find(
+        clean: &Value,
+        rewriting: &Rewriting,
+        redirected: Option<&[u16]>,
+        settings: &Settings,
+    ) -> Option<Self> {
+        let listening = rewriting.listeners.iter().map(|one| u64::from(one.port));
+        let from = redirected
+            .unwrap_or_default()
+            .iter()
+            .copied()
+            .map(u64::from);
+        let mut taken: HashSet<u64> = pod::ports(clean).chain(listening).chain(from).collect();
+        let mut free = |first: u16| {
+            let port = (first..=u16::MAX).find(|port| !taken.contains(&u64::from(*port)))?;
+            taken.insert(port.into());
+            Some(port)
+        };
+        let admin = free(settings.proxy_admin_port)?;
+        let redirected = match redirected {
+            Some(_) => free(settings.proxy_port)?,
+            None => settings.proxy_port,
+        };
+        Some(Self { admin, redirected })
+    }
 }
 
 fn runs_as_proxy(pod: &Value) -> bool {
@@ -372,7 +425,7 @@ struct Build<'a> {
     rewriting: &'a Rewriting,
     native: bool,
     /// The proxy's; none if the pod needs no proxy.
-    admin_port: Option<u16>,
+    ports: Option<Ports>,
     service_name: &'a str,
     /// What an earlier call wrote, and what became of it.
     earlier: Option<&'a Status>,
@@ -386,8 +439,8 @@ impl Build<'_> {
         let guaranteed = pod::is_guaranteed(self.before);
         let (settings, wishes) = (self.settings, self.wishes);
         let mut sidecars = Vec::new();
-        if let Some(admin_port) = self.admin_port {
-            sidecars.push(self.proxy(admin_port, guaranteed).container());
+        if let Some(ports) = self.ports {
+            sidecars.push(self.proxy(ports, guaranteed).container());
         }
         if let Some(kind) = &wishes.agent {
             let redis = self
@@ -413,7 +466,9 @@ impl Build<'_> {
             );
         }
         let transparent = wishes.mode == Mode::Transparent;
-        let intercept = transparent.then(|| sidecar::intercept(settings, wishes));
+        let redirected = self.ports.filter(|_| transparent);
+        let intercept =
+            redirected.map(|ports| sidecar::intercept(settings, wishes, ports.redirected));
         if self.native {
             let init: Vec<_> = sidecars.into_iter().chain(intercept).collect();
             let at = self.first_init(transparent);
@@ -434,14 +489,15 @@ impl Build<'_> {
         status.write(pod);
     }
 
-    fn proxy(&self, admin_port: u16, guaranteed: bool) -> Proxy<'_> {
+    fn proxy(&self, ports: Ports, guaranteed: bool) -> Proxy<'_> {
         Proxy {
             settings: self.settings,
             wishes: self.wishes,
             listeners: &self.rewriting.listeners,
             copies: &self.rewriting.copies,
             service_name: self.service_name,
-            admin_port,
+            admin_port: ports.admin,
+            redirected: ports.redirected,
             grace: self
                 .before
                 .pointer("/spec/terminationGracePeriodSeconds")

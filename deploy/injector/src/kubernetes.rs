@@ -2,13 +2,15 @@
 //!
 //! Needs: get namespaces; get, create, update the Secret and the Lease; get, update the MutatingWebhookConfiguration; create events.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, WebhookClientConfig,
+};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{Event, Namespace, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -48,6 +50,9 @@ pub enum Error {
     /// It is not the API server's fault.
     #[error("keys: {0}")]
     Keys(String),
+    /// Nobody would call it.
+    #[error("webhook {0} calls no Service of the injector's namespace")]
+    NoService(String),
     /// It answers what is no version.
     #[error("the API server's version: {0}")]
     Version(String),
@@ -156,10 +161,11 @@ impl Cluster {
         let Ok(place) = self.sending.clone().try_acquire_owned() else {
             return;
         };
+        let name = event_name(&key, SystemTime::now());
         remember(&self.events, key, ());
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let event = json!({
-            "metadata": {"generateName": "tars-injector-", "namespace": namespace},
+            "metadata": {"name": name, "namespace": namespace},
             "involvedObject": object,
             "reason": "TarsInjection",
             "message": message,
@@ -177,7 +183,12 @@ impl Cluster {
         tokio::spawn(async move {
             let _place = place;
             let sent = timeout(ANSWER_TIMEOUT, api.create(&PostParams::default(), &event)).await;
-            if !matches!(sent, Ok(Ok(_))) {
+            // Another replica, which was asked about the same pod, may have told it already.
+            let told = match &sent {
+                Ok(Err(kube::Error::Api(status))) => status.code == CONFLICT,
+                sent => matches!(sent, Ok(Ok(_))),
+            };
+            if !told {
                 metrics.api_errors.inc();
                 tracing::debug!(?sent, "no event");
             }
@@ -228,25 +239,40 @@ impl Cluster {
         }
     }
 
-    /// Lets API servers trust this authority when they call the service. Whether they did not before.
+    /// The Services by which API servers call the injector, one a replica: what its certificate has to name.
+    ///
+    /// # Errors
+    /// If the webhook's configuration is not there or names none.
+    pub async fn services(&self, webhook: &str) -> Result<BTreeSet<String>, Error> {
+        let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
+        let found = api.get(webhook).await?;
+        let configs = found.webhooks.iter().flatten();
+        let services: BTreeSet<_> = configs
+            .filter_map(|webhook| self.own_service(&webhook.client_config))
+            .cloned()
+            .collect();
+        match services.is_empty() {
+            true => Err(Error::NoService(webhook.to_owned())),
+            false => Ok(services),
+        }
+    }
+
+    fn own_service<'a>(&self, config: &'a WebhookClientConfig) -> Option<&'a String> {
+        let service = config.service.as_ref()?;
+        (service.namespace == self.namespace).then_some(&service.name)
+    }
+
+    /// Lets API servers trust this authority when they call the injector. Whether they did not before.
     ///
     /// # Errors
     /// If the webhook's configuration is not there or cannot be changed.
-    pub async fn trust(
-        &self,
-        webhook: &str,
-        service: &str,
-        authority: &str,
-    ) -> Result<bool, Error> {
+    pub async fn trust(&self, webhook: &str, authority: &str) -> Result<bool, Error> {
         let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let mut found = api.get(webhook).await?;
         let mut changed = false;
         for webhook in found.webhooks.iter_mut().flatten() {
             let config = &mut webhook.client_config;
-            let ours = config
-                .service
-                .as_ref()
-                .is_some_and(|called| called.name == service && called.namespace == self.namespace);
+            let ours = self.own_service(config).is_some();
             let before = config
                 .ca_bundle
                 .as_ref()
@@ -330,6 +356,14 @@ impl Cluster {
             }
         }
     }
+}
+
+/// The same in all replicas, for as long as the same event is not sent again.
+fn event_name(key: &(String, String), now: SystemTime) -> String {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut hasher = DefaultHasher::new();
+    (key, since.as_secs() / EVENT_EVERY.as_secs()).hash(&mut hasher);
+    format!("tars-injector-{:016x}", hasher.finish())
 }
 
 fn recall<K: Eq + Hash + std::borrow::Borrow<Q>, Q: Eq + Hash + ?Sized, V: Clone>(

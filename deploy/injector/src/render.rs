@@ -73,6 +73,40 @@ pub fn render(documents: Vec<Value>, namespace: &Namespace, settings: &Settings)
     rendered
 }
 
+/// What YAML takes for a boolean or a number and API servers want as a string: `y`, `1`. They refuse the manifest; here it means nothing.
+fn no_strings(pod: &Value) -> impl Iterator<Item = String> {
+    let meta = |of: &'static str| {
+        let entries = pod.get("metadata").and_then(|metadata| metadata.get(of));
+        let entries = entries.and_then(Value::as_object).into_iter().flatten();
+        entries.map(move |(name, value)| (format!("{of}: {name}"), value))
+    };
+    let env = pod::containers(pod).flat_map(|(_, container)| {
+        let of = pod::text(container, "name");
+        let env = container.get("env").and_then(Value::as_array);
+        let entries = env.into_iter().flatten().filter_map(move |entry| {
+            let name = pod::text(entry, "name");
+            Some((format!("container {of}: {name}"), entry.get("value")?))
+        });
+        entries.collect::<Vec<_>>()
+    });
+    let all: Vec<_> = meta("labels")
+        .chain(meta("annotations"))
+        .chain(env)
+        .collect();
+    all.into_iter().filter_map(|(what, value)| {
+        let kind = match value {
+            Value::Bool(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::Array(_) => "a list",
+            Value::Object(_) => "a map",
+            Value::String(_) | Value::Null => return None,
+        };
+        Some(format!(
+            "{what} is {kind}, and API servers want a string: write it in quotes"
+        ))
+    })
+}
+
 impl Rendered {
     fn document(
         &mut self,
@@ -120,6 +154,9 @@ impl Rendered {
             "Pod" => pod::workload(before),
             _ => name.clone(),
         };
+        let wrong = no_strings(before);
+        self.notes
+            .extend(wrong.map(|wrong| format!("{kind}/{name}: warning: {wrong}")));
         let outcome = inject(before, &workload, namespace, settings);
         let said = match &outcome.decision {
             Decision::Injected => "injected".to_owned(),
@@ -166,5 +203,38 @@ impl fmt::Display for Rendered {
     /// The notes, a line each.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.notes.iter().try_for_each(|note| writeln!(f, "{note}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// What `kubectl create --dry-run=client --validate=false -o json` made of each.
+    #[test]
+    fn yaml_is_read_as_kubectl_reads_it() {
+        for (written, read_as) in [
+            ("y", json!(true)),
+            ("Y", json!(true)),
+            ("n", json!(false)),
+            ("yes", json!(true)),
+            ("on", json!(true)),
+            ("off", json!(false)),
+            ("!!str y", json!("y")),
+            ("0777", json!(511)),
+            ("0o777", json!(511)),
+            ("0x1F", json!(31)),
+            ("0b11", json!(3)),
+            ("1_000", json!(1000)),
+            ("1:30", json!("1:30")),
+            ("2001-01-01", json!("2001-01-01")),
+            ("~", json!(null)),
+            ("=", json!("=")),
+        ] {
+            let documents = read("manifest", &format!("a: {written}")).unwrap();
+            assert_eq!(documents, [json!({"a": read_as})], "{written}");
+        }
     }
 }

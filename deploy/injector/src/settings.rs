@@ -92,6 +92,9 @@ pub struct Settings {
         default_value = "allow"
     )]
     pub on_bad_annotation: OnBadAnnotation,
+    /// Pods that get no sidecar are told why in tars.dev/status, which deploy/injector/required.yaml asks of all
+    #[arg(long, env = "TARS_INJECTOR_RECORD_SKIPPED", global = true)]
+    pub record_skipped: bool,
     /// Where spans go, unless the pod's annotation says otherwise
     #[arg(
         long,
@@ -138,6 +141,7 @@ impl Default for Settings {
             pull_secrets: Vec::new(),
             kubernetes_version: None,
             on_bad_annotation: OnBadAnnotation::default(),
+            record_skipped: false,
             otlp_endpoint: None,
             proxy_admin_port: PROXY_ADMIN_PORT,
             proxy_port: PROXY_PORT,

@@ -30,8 +30,10 @@ const PENDING_SHARE: f64 = 0.125;
 pub(crate) struct Proxy<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) wishes: &'a Wishes,
-    /// None: connections are redirected to this port.
+    /// None: connections are redirected.
     pub(crate) listeners: &'a [Listener],
+    /// To this port.
+    pub(crate) redirected: u16,
     pub(crate) copies: &'a [Value],
     pub(crate) service_name: &'a str,
     pub(crate) admin_port: u16,
@@ -105,10 +107,7 @@ impl Proxy<'_> {
         let mut set = |name: &str, value: &str| env.push(json!({"name": name, "value": value}));
         match self.listeners {
             [] => {
-                set(
-                    "TARS_LISTEN",
-                    &format!("127.0.0.1:{}", self.settings.proxy_port),
-                );
+                set("TARS_LISTEN", &format!("127.0.0.1:{}", self.redirected));
                 set("TARS_UPSTREAM", "original");
             }
             [one] => {
@@ -181,8 +180,8 @@ fn configuration(listeners: &[Listener]) -> String {
     text
 }
 
-/// Redirects the pod's connections to these ports; ends before the application starts.
-pub(crate) fn intercept(settings: &Settings, wishes: &Wishes) -> Value {
+/// Redirects the pod's connections to the proxy's port; ends before the application starts.
+pub(crate) fn intercept(settings: &Settings, wishes: &Wishes, to: u16) -> Value {
     let ports: Vec<String> = wishes.ports.iter().map(ToString::to_string).collect();
     json!({
         "name": INTERCEPT,
@@ -191,7 +190,7 @@ pub(crate) fn intercept(settings: &Settings, wishes: &Wishes) -> Value {
         "command": [
             PROXY_PROGRAM, "intercept",
             "--ports", ports.join(","),
-            "--to", settings.proxy_port.to_string(),
+            "--to", to.to_string(),
             "--except-uid", UID.to_string(),
         ],
         "resources": {"limits": {"cpu": "100m", "memory": "32Mi"}, "requests": {"cpu": "100m", "memory": "32Mi"}},

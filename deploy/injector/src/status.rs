@@ -33,6 +33,9 @@ pub struct Status {
     /// imagePullSecrets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pull_secrets: Vec<String>,
+    /// Why there is no sidecar, where that is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
     /// The container that kubectl takes for the pod's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_container: Option<String>,

@@ -176,13 +176,38 @@ fn what_is_installed_fits_the_program() {
             .find(|document| document["kind"] == kind)
             .unwrap()
     };
-    let webhook = &find("MutatingWebhookConfiguration")["webhooks"][0];
+    // Each replica has a Service of its own, and an entry that calls it; otherwise the entries are the same.
+    let replicas = find("StatefulSet");
+    let entries = find("MutatingWebhookConfiguration")["webhooks"]
+        .as_array()
+        .unwrap();
+    assert_eq!(
+        replicas["spec"]["replicas"],
+        serde_json::json!(entries.len())
+    );
+    for (number, entry) in entries.iter().enumerate() {
+        let name = format!(
+            "{}-{number}",
+            replicas["metadata"]["name"].as_str().unwrap()
+        );
+        assert_eq!(entry["clientConfig"]["service"]["name"], name);
+        let service = documents
+            .iter()
+            .find(|document| document["kind"] == "Service" && document["metadata"]["name"] == name)
+            .unwrap();
+        let selector = &service["spec"]["selector"];
+        assert_eq!(selector["statefulset.kubernetes.io/pod-name"], name);
+        let mut alike = entry.clone();
+        alike["name"].clone_from(&entries[0]["name"]);
+        alike["clientConfig"]["service"]["name"] =
+            entries[0]["clientConfig"]["service"]["name"].clone();
+        assert_eq!(alike, entries[0]);
+    }
+    let webhook = &entries[0];
     assert_eq!(webhook["clientConfig"]["service"]["path"], "/inject");
     let names = [
         ("secret", &find("Role")["rules"][1]["resourceNames"][0]),
         ("secret", &find("Role")["rules"][3]["resourceNames"][0]),
-        ("service", &find("Service")["metadata"]["name"]),
-        ("service", &webhook["clientConfig"]["service"]["name"]),
         (
             "webhook",
             &find("MutatingWebhookConfiguration")["metadata"]["name"],
@@ -201,7 +226,7 @@ fn what_is_installed_fits_the_program() {
             "--{flag}"
         );
     }
-    let container = &find("Deployment")["spec"]["template"]["spec"]["containers"][0];
+    let container = &replicas["spec"]["template"]["spec"]["containers"][0];
     let arguments: Vec<_> = container["command"]
         .as_array()
         .unwrap()
@@ -217,4 +242,35 @@ fn what_is_installed_fits_the_program() {
             .any(|argument| argument.get_env().is_some_and(|env| env == name));
         assert!(known, "{name}");
     }
+}
+
+/// The policy is about the pods that the webhook is asked about, and what it has people set is a variable of the program's.
+#[test]
+fn what_is_required_is_what_is_done() {
+    let read = |name: &str| {
+        let text = fs::read_to_string(root().join("deploy/injector").join(name)).unwrap();
+        (read(name, &text).unwrap(), text)
+    };
+    let ((installed, _), (required, text)) = (read("install.yaml"), read("required.yaml"));
+    let webhooks = installed
+        .iter()
+        .find_map(|document| document.get("webhooks"));
+    let entry = &webhooks.unwrap()[0];
+    let policy = &required[0]["spec"]["matchConstraints"];
+    for selector in ["namespaceSelector", "objectSelector"] {
+        assert_eq!(policy[selector], entry[selector]);
+    }
+    assert_eq!(
+        required[1]["spec"]["policyName"],
+        required[0]["metadata"]["name"]
+    );
+    let command = Cli::command();
+    let flag = command
+        .get_arguments()
+        .find(|argument| argument.get_long() == Some("record-skipped"));
+    let variable = flag.unwrap().get_env().unwrap().to_str().unwrap();
+    assert!(
+        text.contains(&format!("{variable}=true"))
+            && document().contains(&format!("{variable}=true"))
+    );
 }

@@ -182,6 +182,34 @@ fn what_was_changed_can_be_taken_back_to_the_byte() {
     }
 }
 
+/// With `--record-skipped` every pod says that it was decided about, but for the kubelet's own, and that can be taken back, too.
+#[test]
+fn a_pod_that_gets_nothing_can_be_told_why() {
+    for (name, documents) in manifests() {
+        let recording = Settings {
+            record_skipped: true,
+            ..settings(CURRENT)
+        };
+        let once = render(documents.clone(), &namespace(), &recording);
+        for (before, after) in documents.iter().zip(&once.documents) {
+            let status = Status::read(pod_of(after)).unwrap();
+            let mirror = before.pointer("/metadata/annotations/kubernetes.io~1config.mirror");
+            let is_pod = pod_of(before).pointer("/spec/containers").is_some();
+            assert_eq!(status.is_some(), is_pod && mirror.is_none(), "{after}");
+            let injected = after.to_string().contains("initContainers/tars-");
+            assert!(status.is_none_or(|status| status.skipped.is_none() == injected));
+        }
+        let twice = render(once.documents.clone(), &namespace(), &recording);
+        assert_eq!(twice.documents, once.documents, "{name}");
+        assert!(twice.patches.iter().all(Vec::is_empty), "{name}");
+        assert_eq!(
+            rendered(&once.documents, CURRENT).documents,
+            rendered(&documents, CURRENT).documents,
+            "{name}"
+        );
+    }
+}
+
 /// What the patch may touch, whatever the pod: the record, what is injected, and values of variables.
 #[test]
 fn nothing_else_is_touched() {

@@ -159,8 +159,24 @@ fn no_port_of_the_application_is_taken() {
         find(&mut pod, "containers", "app")["env"][0]["value"],
         "redis://127.0.0.1:60000"
     );
+    // Where connections are redirected to, too.
+    let transparent = json!({"tars.dev/mode": "transparent"});
+    let mut pod = injected(&declaring(16380..=16381, &transparent), &settings(34)).pod;
+    let intercept = find(&mut pod, "initContainers", "tars-intercept");
+    assert!(
+        intercept["command"]
+            .to_string()
+            .contains(r#""--to","16382""#),
+        "{intercept}"
+    );
+    let proxy = find(&mut pod, "initContainers", "tars-proxy");
+    assert!(
+        proxy["env"].to_string().contains("127.0.0.1:16382"),
+        "{proxy}"
+    );
     for (first, annotations) in [
         (16380, json!({})),
+        (16380, transparent),
         (16380, json!({"tars.dev/agent": "enabled"})),
         (
             16380,

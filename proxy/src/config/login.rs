@@ -27,6 +27,8 @@ impl fmt::Debug for Login {
     }
 }
 
+const SEVERAL: &str = "it names several servers, and there can be only one";
+
 fn refuse<T>(why: &str) -> Parsed<T> {
     Err(why.to_owned())
 }
@@ -53,6 +55,14 @@ pub(super) fn read(text: &str) -> Parsed<(Upstream, Login)> {
         Some((account, place)) => (Some(account), place),
         None => (None, authority),
     };
+    // `user:password@host,user:password@host`; a password with these two in it is written with %40 and %2C.
+    if account.is_some_and(|account| {
+        account
+            .split_once('@')
+            .is_some_and(|(_, rest)| rest.contains(','))
+    }) {
+        return refuse(SEVERAL);
+    }
     let mut login = Login::default();
     let mut database = path.trim_matches('/');
     for (name, value) in options
@@ -112,7 +122,7 @@ fn without_scheme(text: &str) -> Parsed<(Upstream, Login)> {
 /// The host and port of one server.
 fn at(place: &str, tls: bool) -> Parsed<Upstream> {
     if place.contains(',') {
-        return refuse("it names several servers, and there can be only one");
+        return refuse(SEVERAL);
     }
     server(place, tls).map_err(|_| "its host and port are none".to_owned())
 }

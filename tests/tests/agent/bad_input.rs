@@ -25,7 +25,12 @@ fn agents_that_cannot_be() {
         ("{\"name\":".to_owned(), 400, "json", "line 1 column 8"),
         ("nonsense".to_owned(), 400, "json", "expected JSON"),
         ("{}".to_owned(), 422, "invalid", "missing field `name`"),
-        ("[]".to_owned(), 422, "invalid", "invalid length 0"),
+        (
+            "[]".to_owned(),
+            422,
+            "invalid",
+            "expected an object with name",
+        ),
         (
             with("name", json!("../etc")),
             422,
@@ -249,15 +254,15 @@ fn experience_and_observations_that_do_not_suit() {
     for (body, says) in [
         (
             wrong("observation", json!([1, 2, 3])),
-            "observation: expected as many numbers in each transition, found 4 in the first and 3 in another",
+            "observation: expected as many numbers in each transition, found 4 in the first and 3 in transitions[1]",
         ),
         (
             wrong("action", json!(2)),
-            "fragments[0]: action: expected a whole number from 0 to 1",
+            "fragments[0].transitions[1].action: expected a whole number from 0 to 1, found 2",
         ),
         (
             wrong("action", json!(0.5)),
-            "fragments[0]: action: expected a whole number from 0 to 1",
+            "fragments[0].transitions[1].action: expected a whole number from 0 to 1, found 0.5",
         ),
         (
             wrong("reward", json!("a")),
@@ -265,7 +270,11 @@ fn experience_and_observations_that_do_not_suit() {
         ),
         (
             wrong("reward", json!(1e300)),
-            "reward: expected a finite number",
+            "fragments[0].transitions[1].reward: expected a finite number of 32 bits, found 1e300",
+        ),
+        (
+            wrong("log_prob", json!(0.5)),
+            "fragments[0].transitions[1].log_prob: expected at most 0, as the logarithm of a probability is, found 0.5",
         ),
         (
             wrong("terminated", json!(false)),
@@ -277,7 +286,7 @@ fn experience_and_observations_that_do_not_suit() {
         ),
         (
             batch("p", 0, fragment(0, u64::MAX, 0, 2)).to_string(),
-            "fragments[0]: seq: expected at most 18446744073709551613",
+            "fragments[0].seq: expected at most 18446744073709551613",
         ),
         (wrong("truncated", json!(1)), "truncated"),
         (batch("", 0, fragment(0, 0, 0, 2)).to_string(), "producer"),

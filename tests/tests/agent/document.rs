@@ -171,6 +171,15 @@ fn reads(
         }
     }
     if let Some(properties) = schema["properties"].as_object() {
+        // What derives its reading takes an array of an object's values for it.
+        let mut wrong = body.clone();
+        *wrong.pointer_mut(pointer).unwrap() = json!([]);
+        let sentence = service.post(path, &wrong).problem(422, "invalid");
+        let says = ["invalid type: sequence, expected ", "an object"];
+        assert!(
+            says.iter().all(|part| sentence.contains(part)),
+            "{path} {pointer}: {sentence}"
+        );
         let mut wrong = body.clone();
         wrong.pointer_mut(pointer).unwrap()["zzz"] = json!(0);
         let sentence = service.post(path, &wrong).problem(422, "invalid");

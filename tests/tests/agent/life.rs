@@ -17,6 +17,10 @@ fn an_agent_is_made_acts_learns_and_is_there_after_a_restart() {
         .post("/v1/agents", &cart("a", 128))
         .problem(409, "exists");
     assert!(sentence.contains("delete it first"), "{sentence}");
+    assert!(
+        sentence.contains("hyperparameters.n_steps differs"),
+        "{sentence}"
+    );
 
     let answer = service
         .post(

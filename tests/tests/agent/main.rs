@@ -8,6 +8,7 @@ mod handbook;
 mod life;
 mod limits;
 mod memory;
+mod restarts;
 mod security;
 mod spaces;
 mod traces;

@@ -43,6 +43,9 @@ fn while_agents_are_being_started_and_of_one_that_could_not_be() {
         sentence.starts_with("the agent could not be started: "),
         "{sentence}"
     );
+    // It is there, and whoever makes it again is not told to delete it.
+    let again = service.post("/v1/agents", &cart("a", 64));
+    assert_eq!(unavailable(again, "failed", "5"), sentence);
     let failed = service.get("/v1/agents").expect(200)["failed"]["a"].take();
     assert!(sentence.ends_with(failed.as_str().unwrap()), "{sentence}");
     assert_eq!(service.metrics().sum("tars_agent_failed_agents", &[]), 1.0);
@@ -74,6 +77,42 @@ fn when_the_disk_refuses() {
     wait::until("it is written", PATIENCE, || {
         (pin().status == 201).then_some(())
     });
+}
+
+#[test]
+fn experience_that_cannot_be_made_durable_is_logged_once_an_outage() {
+    let service = Agent::start();
+    service.create(&cart("a", 64));
+    let (journal, aside) = (
+        service.data().join("a/journal"),
+        service.data().join("a/aside"),
+    );
+    let logged = |what: &str| {
+        let log = service.stderr();
+        let lines = log.lines().filter(|line| line.contains(what));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let send = || {
+        service.post(
+            "/v1/agents/a/experience",
+            &batch("p", 0, fragment(0, 0, 0, 1)),
+        )
+    };
+    fs::rename(&journal, &aside).unwrap();
+    fs::write(&journal, "").unwrap();
+    for _ in 0..3 {
+        let _ = unavailable(send(), "disk", "5");
+    }
+    fs::remove_file(&journal).unwrap();
+    fs::rename(&aside, &journal).unwrap();
+    let _ = send().expect(200);
+    // What had been accepted, and what is new.
+    let _ = send().expect(200);
+    for what in ["nothing is accepted", "can be made durable again"] {
+        let lines = logged(what);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("agent=\"a\""), "{lines:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! How an agent begins: made, or found on the disk.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use crate::checkpoint::{BadCheckpoint, Snapshot, Store};
 use crate::fragments::{Fragments, Room};
 use crate::memory::{Component, MemoryBudget, NoRoom, OverBudget, Storage};
 use crate::service::book::{Book, Durable, Shared};
+use crate::service::curve::Curve;
 use crate::service::history::History;
 use crate::service::ingest::{INBOX, Ingest, Message};
 use crate::service::learning::{Event, Learning, Session, State};
@@ -29,6 +31,7 @@ const SPEC: &str = "agent.json";
 /// Its checkpoints, in its directory.
 pub const CHECKPOINTS: &str = "checkpoints";
 const JOURNAL: &str = "journal";
+const CURVE: &str = "curve.jsonl";
 /// Files of a buffer that is mapped.
 const BUFFER: &str = "buffer";
 /// The journal holds at least so much ...
@@ -202,6 +205,8 @@ impl Agent {
             concurrency,
             &budget,
         )?);
+        let mut history = History::new(&budget)?;
+        let curve = Curve::open(directory.join(CURVE), progress.updates, &mut history);
         let mut book = Book::new(fragments, progress, &durable);
         book.closed = Some(RECOVERING.to_owned());
         let shared = Arc::new(Shared::new(book));
@@ -210,7 +215,7 @@ impl Agent {
             directory: directory.to_owned(),
             inbox: Mutex::new(Some(inbox)),
             threads: Mutex::default(),
-            history: Arc::new(Mutex::new(History::new(&budget)?)),
+            history: Arc::new(Mutex::new(history)),
             state: Arc::new(Mutex::new(State {
                 checkpoint: store.checkpoints().into_iter().next(),
                 ..State::default()
@@ -227,7 +232,9 @@ impl Agent {
             buffer,
             spec,
         };
-        agent.spawn(session, room, number, durable, messages, events, spaces)?;
+        agent.spawn(
+            session, room, curve, number, durable, messages, events, spaces,
+        )?;
         Ok(agent)
     }
 
@@ -236,6 +243,7 @@ impl Agent {
         &self,
         session: Session,
         room: Room,
+        curve: Curve,
         number: u64,
         durable: Durable,
         messages: mpsc::Receiver<Message>,
@@ -251,16 +259,19 @@ impl Agent {
             number,
             floor: floor.clone(),
             history: self.history.clone(),
+            curve,
             events,
             state: self.state.clone(),
         };
         let ingest = Ingest {
+            name: self.spec.name.clone(),
             shared: self.shared.clone(),
             space: spaces.observation,
             directory: self.directory.join(JOURNAL),
             most: self.journal_most,
             floor,
             bytes: self.journal_bytes.clone(),
+            refusing: Cell::default(),
         };
         let (name, shared) = (self.spec.name.clone(), self.shared.clone());
         let take_in = move || {

@@ -74,7 +74,7 @@ fn what_is_wrong_is_said() {
     let cases: &[(Change, &str)] = &[
         (
             |f| f["transitions"] = json!([]),
-            "fragments[0]: transitions: expected at least one",
+            "fragments[0].transitions: expected at least one",
         ),
         (
             |f| {
@@ -83,7 +83,7 @@ fn what_is_wrong_is_said() {
                 }
                 f["transitions"][0]["final_observation"] = json!([1]);
             },
-            "fragments[0]: observation: expected 2 times 2 numbers, found 2",
+            "fragments[0].transitions[0].observation: expected 2 numbers for each of 2, found 2 in all",
         ),
         // As many in all as there should be: but whose?
         (
@@ -92,22 +92,22 @@ fn what_is_wrong_is_said() {
                 f["transitions"][0]["final_observation"] = json!([1]);
                 f["transitions"][1]["observation"] = json!([2, 3, 4]);
             },
-            "observation: expected as many numbers in each transition, found 1 in the first and 3 in another",
+            "observation: expected as many numbers in each transition, found 1 in the first and 3 in transitions[1]",
         ),
         (
             |f| {
                 f["transitions"][0]["action"] = json!([]);
                 f["transitions"][1]["action"] = json!([1, 2]);
             },
-            "action: expected as many numbers in each transition, found 0 in the first and 2 in another",
+            "action: expected as many numbers in each transition, found 0 in the first and 2 in transitions[1]",
         ),
         (
             |f| f["transitions"][0]["final_observation"] = json!([1, 2, 3]),
-            "final_observation: expected as many numbers as observation has, 2, found 3",
+            "final_observation of transitions[0]: expected as many numbers as observation has, 2, found 3",
         ),
         (
             |f| f["seq"] = json!(u64::MAX - 1),
-            "fragments[0]: seq: expected at most 18446744073709551613 for 2 transitions",
+            "fragments[0].seq: expected at most 18446744073709551613 for 2 transitions",
         ),
         (
             |f| f["env_id"] = json!(-1),
@@ -115,43 +115,51 @@ fn what_is_wrong_is_said() {
         ),
         (
             |f| f["transitions"][0]["action"] = json!(3),
-            "fragments[0]: action: expected a whole number from 0 to 2",
+            "fragments[0].transitions[0].action: expected a whole number from 0 to 2, found 3",
         ),
         (
             |f| f["transitions"][0]["action"] = json!(0.5),
-            "fragments[0]: action: expected a whole number from 0 to 2",
+            "fragments[0].transitions[0].action: expected a whole number from 0 to 2, found 0.5",
         ),
         (
             |f| f["transitions"][1]["action"] = json!(0),
-            "fragments[0]: action: expected one that its mask allows",
+            "fragments[0].transitions[1].action: expected one that its mask allows, found 0",
         ),
         (
             |f| f["transitions"][1]["mask"] = json!([0, 0, 0]),
-            "fragments[0]: mask: expected at least one possible action of each choice",
+            "fragments[0].transitions[1].mask: expected at least one possible action of each choice",
         ),
         (
             |f| f["transitions"][1]["mask"] = json!([0, 0, 2]),
-            "fragments[0]: mask: expected true and false, or 1 and 0",
+            "fragments[0].transitions[1].mask: expected true and false, or 1 and 0, found 2",
         ),
         (
             |f| f["transitions"][1]["mask"] = Value::Null,
-            "mask: expected as many numbers in each transition, found 3 in the first and 0 in another",
+            "mask: expected as many numbers in each transition, found 3 in the first and 0 in transitions[1]",
         ),
         (
             |f| f["transitions"][0]["final_observation"] = Value::Null,
-            "fragments[0]: final_observation: expected one with each transition that was truncated",
+            "fragments[0].transitions[0].final_observation: expected one, as the transition was truncated",
         ),
         (
             |f| f["next_observation"] = Value::Null,
-            "fragments[0]: next_observation: expected one, as the last transition did not end its episode",
+            "fragments[0].next_observation: expected one, as the last transition did not end its episode",
         ),
         (
             |f| f["transitions"][0]["log_prob"] = json!(1e300),
-            "fragments[0]: log_prob: expected a finite number",
+            "expected a finite number of 32 bits, found 1e300",
         ),
         (
             |f| f["transitions"][0]["reward"] = json!(-1e39),
-            "fragments[0]: reward: expected a finite number",
+            "expected a finite number of 32 bits, found -1e39",
+        ),
+        (
+            |f| f["transitions"][1]["log_prob"] = json!(0.002),
+            "fragments[0].transitions[1].log_prob: expected at most 0, as the logarithm of a probability is, found 0.002",
+        ),
+        (
+            |f| f["transitions"][1] = json!([[5, 6], 2, -1.5, [0, 0, 1], -1]),
+            "invalid type: sequence, expected a transition: an object with observation, action, log_prob and reward",
         ),
         (
             |f| f["transitions"][0]["rewrd"] = json!(1),
@@ -159,13 +167,39 @@ fn what_is_wrong_is_said() {
         ),
         (
             |f| f["env_id"] = json!("x".repeat(257)),
-            "fragments[0]: env_id: expected at most 256 bytes",
+            "fragments[0].env_id: expected at most 256 bytes",
         ),
     ];
     for (change, said) in cases {
         let mut fragment = sound();
         change(&mut fragment);
         assert_eq!(read(&cart(), fragment).expect_err(said), *said);
+    }
+}
+
+#[test]
+fn a_density_may_exceed_one_and_a_probability_only_by_rounding() {
+    let log_prob = |action: Value, value: Value, log_prob: f64| {
+        let spec = spec(&json!({"type": "Box", "shape": [1]}), &action, false);
+        let transition = json!({"observation": 0, "action": value, "log_prob": log_prob, "reward": 0, "terminated": true});
+        read(
+            &spec,
+            json!({"env_id": 1, "seq": 0, "policy_version": 0, "transitions": [transition]}),
+        )
+        .is_ok()
+    };
+    let boxed = json!({"type": "Box", "shape": [1]});
+    assert!(log_prob(boxed, json!(0), 7.0));
+    for (action, value) in [
+        (json!({"type": "Discrete", "n": 2}), json!(1)),
+        (
+            json!({"type": "MultiDiscrete", "nvec": [2, 2]}),
+            json!([1, 0]),
+        ),
+        (json!({"type": "MultiBinary", "n": 1}), json!([1])),
+    ] {
+        assert!(log_prob(action.clone(), value.clone(), 1e-4), "{action}");
+        assert!(!log_prob(action.clone(), value, 0.01), "{action}");
     }
 }
 

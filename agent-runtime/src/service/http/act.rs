@@ -94,15 +94,15 @@ fn read(agent: &Agent, json: &[u8]) -> Result<Rows, Problem> {
     check(
         &spaces.observation,
         spec.observation_space.start(),
-        "observations",
+        |row| format!("observations[{row}]"),
         rows,
         &observations.0,
     )
     .map_err(Problem::invalid)?;
     let masks = match (masks, acting.distribution()) {
         (Some(masks), Distribution::Categorical(sizes)) if spec.masked => {
-            mask_rows(sizes, rows, &masks.0.0)
-                .map_err(|wrong| Problem::invalid(wrong.replacen("mask:", "masks:", 1)))?
+            let name = |row| format!("masks[{row}]");
+            mask_rows(sizes, name, rows, &masks.0.0).map_err(Problem::invalid)?
         }
         (Some(_), _) => {
             return Err(Problem::invalid(

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::problem::{Problem, Reason};
+use crate::service::object::Object;
 
 /// What a body may have without being counted: as many of these as there may be connections are little.
 pub const SMALL: usize = 16 << 10;
@@ -215,20 +216,20 @@ impl Held {
     }
 }
 
-/// Reads JSON.
+/// Reads an object of JSON.
 ///
 /// # Errors
 /// A sentence that says what was expected, and where.
 pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     let error = match serde_json::from_slice(json) {
-        Ok(value) => return Ok(value),
+        Ok(Object(read)) => return Ok(read),
         Err(error) => error,
     };
     match error.classify() {
         Category::Data => {
             // Only now is it worth to keep track of where one is.
             let mut reader = serde_json::Deserializer::from_slice(json);
-            let sentence = match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+            let sentence = match serde_path_to_error::deserialize::<_, Object<T>>(&mut reader) {
                 Err(error) if error.path().iter().next().is_some() => {
                     format!("{}: {}", error.path(), error.inner())
                 }

@@ -37,7 +37,7 @@ struct Listed {
 
 /// What may be asked with one.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object, with a pin if wanted")]
 struct Wanted {
     /// Keep it by this name, whatever comes after it.
     #[serde(default)]

@@ -10,6 +10,7 @@ use super::trace::Span;
 use super::{Asked, Http, json_of};
 use crate::service::agent::Agent;
 use crate::service::experience::{Batch, Experience, MOST_FRAGMENTS, MOST_NAME};
+use crate::service::object::Object;
 
 /// A request, checked.
 struct Checked {
@@ -71,10 +72,13 @@ fn read(agent: &Agent, json: &[u8]) -> Result<Checked, Problem> {
     sized("producer: bytes", producer.len(), MOST_NAME)?;
     sized("fragments", fragments.len(), MOST_FRAGMENTS)?;
     let (spec, spaces) = (agent.spec(), agent.acting().spaces());
-    let checked = fragments.into_iter().enumerate().map(|(at, fragment)| {
-        let at = format!("fragments[{at}]");
-        fragment.check(&at, spec, spaces).map_err(Problem::invalid)
-    });
+    let checked = fragments
+        .into_iter()
+        .enumerate()
+        .map(|(at, Object(fragment))| {
+            let at = format!("fragments[{at}]");
+            fragment.check(&at, spec, spaces).map_err(Problem::invalid)
+        });
     Ok(Checked {
         fragments: checked.collect::<Result<_, _>>()?,
         producer,

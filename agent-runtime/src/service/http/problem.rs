@@ -209,7 +209,8 @@ impl From<AgentsError> for Problem {
     fn from(error: AgentsError) -> Self {
         let reason = match &error {
             AgentsError::Unknown(_) => Reason::UnknownAgent,
-            AgentsError::Exists(_) => Reason::Exists,
+            AgentsError::Exists { .. } => Reason::Exists,
+            AgentsError::Failed(_) => Reason::Failed,
             AgentsError::TooMany => Reason::OverBudget,
             AgentsError::CannotStart(CannotStart::Spec(_)) => Reason::Invalid,
             AgentsError::CannotStart(

@@ -18,6 +18,7 @@ use crate::service::agent::Agent;
 use crate::service::book::EntryId;
 use crate::service::experience::{Experience, FragmentSpec};
 use crate::service::ingest::NotAccepted;
+use crate::service::object::Object;
 
 /// Entries of a reply. They are read one at a time, whatever their number: this many are delivered to nobody else.
 const COUNT: &[u8] = b"16";
@@ -201,9 +202,9 @@ impl Reading<'_> {
     }
 }
 
-/// Reads a fragment. What is said of it repeats none of its values.
+/// Reads a fragment. What is said of it repeats none of its texts.
 fn fragment(agent: &Agent, json: &[u8]) -> Result<Experience, (Outcome, String)> {
-    let fragment: FragmentSpec = serde_json::from_slice(json).map_err(|error| {
+    let Object::<FragmentSpec>(fragment) = serde_json::from_slice(json).map_err(|error| {
         let what = match error.classify() {
             serde_json::error::Category::Data => "JSON of another shape",
             _ => "no JSON",

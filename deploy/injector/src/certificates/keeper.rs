@@ -21,10 +21,8 @@ const TOLD: Duration = Duration::from_secs(2);
 pub struct Names {
     /// The Secret, and the Lease of the same name.
     pub secret: String,
-    /// The MutatingWebhookConfiguration.
+    /// The MutatingWebhookConfiguration: its entries are told whom to trust, and the Services that they call are in the certificate.
     pub webhook: String,
-    /// The Service that API servers call.
-    pub service: String,
 }
 
 /// Keeps one certificate.
@@ -98,11 +96,13 @@ impl Keeper {
 
     async fn renew(&self, bundle: Option<Bundle>, secret: Option<Secret>) -> Result<Bundle, Error> {
         let namespace = self.cluster.own_namespace();
-        let service = &self.names.service;
-        let names = [
-            format!("{service}.{namespace}.svc"),
-            format!("{service}.{namespace}.svc.cluster.local"),
-        ];
+        let services = self.cluster.services(&self.names.webhook).await?;
+        let names: Vec<_> = services
+            .iter()
+            .flat_map(|service| {
+                ["svc", "svc.cluster.local"].map(|suffix| format!("{service}.{namespace}.{suffix}"))
+            })
+            .collect();
         let renewal = renewed(bundle.as_ref(), &names, SystemTime::now())
             .map_err(|error| Error::Keys(error.to_string()))?;
         let (bundle, is_new) = match (bundle, renewal) {
@@ -112,7 +112,7 @@ impl Keeper {
         };
         let told = self
             .cluster
-            .trust(&self.names.webhook, service, bundle.authority())
+            .trust(&self.names.webhook, bundle.authority())
             .await?;
         if is_new {
             if told {

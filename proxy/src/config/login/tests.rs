@@ -102,6 +102,9 @@ fn what_is_none_is_refused_without_being_repeated() {
         "redis+sentinel://u:secret@h",
         "unix:secret",
         "secret secret:1",
+        "redis://u:secret@h,u:secret@h",
+        "redis://u=secret",
+        "u=secret",
     ] {
         let error = read(text).unwrap_err();
         assert!(!error.contains("secret"), "{text}: {error}");
