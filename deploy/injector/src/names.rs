@@ -37,7 +37,7 @@ pub const ANNOTATIONS: [Annotation; 13] = [
     annotation("service-name", "the workload's name"),
     annotation("otlp-endpoint", "the injector's"),
     annotation("infer-parent", "off"),
-    annotation("agent", "disabled"),
+    annotation("agent", "none"),
     annotation("agent-memory", "256Mi"),
     annotation("log-level", "info"),
     annotation("proxy-cpu", "20m"),
