@@ -381,7 +381,7 @@ async fn many_agents_share_one_budget() {
     let open = || {
         let agents = Agents::new(
             directory.path(),
-            MemoryBudget::new(3 << 20),
+            MemoryBudget::new(4 << 20),
             1,
             Box::new(|_| Ok(None)),
         )
