@@ -14,10 +14,14 @@ const UPDATE: usize = 100;
 /// Transitions `from` to `to` of one environment whose episodes earn as much as their number says.
 fn steps(from: u64, to: u64, version: u64) -> Value {
     let transition = |at: u64| {
-        let earned = if at % EPISODE == 0 { at / EPISODE } else { 0 };
+        let earned = if at.is_multiple_of(EPISODE) {
+            at / EPISODE
+        } else {
+            0
+        };
         json!({
             "observation": [0.1, -0.2, 0.3, 0.0], "action": 0, "log_prob": -0.69, "reward": earned,
-            "terminated": (at + 1) % EPISODE == 0,
+            "terminated": (at + 1).is_multiple_of(EPISODE),
         })
     };
     let transitions: Vec<Value> = (from..to).map(transition).collect();
@@ -92,7 +96,7 @@ fn the_curves_of_learning_go_on_after_a_restart() {
         let sent = batch("p", life, fragment(0, 16 * life, life, 16));
         let _ = service.post("/v1/agents/a/experience", &sent).expect(200);
         known = points(&service, known.len() + 1);
-        assert_eq!(known[life as usize]["updates"], life + 1);
+        assert_eq!(known.last().unwrap()["updates"], life + 1);
         if life == 0 {
             service.drain();
         } else {
