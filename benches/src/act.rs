@@ -1,5 +1,5 @@
-//! Asking an agent for actions, beside a bare axum (`bare_axum.rs`) that takes and gives as many bytes: with the same number of threads, by the same client,
-//! in the same rounds.
+//! Asking an agent for actions, beside a bare axum (`bare_axum.rs`) that takes and gives as many bytes: by the same client, in the same
+//! rounds. The echo has a thread a processor, the agent what it has by default.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -353,13 +353,7 @@ impl Running {
                     .args([listen.addr(), workers.to_string()])
                     .args(busy.then_some(NICE)),
                 Server::Agent => command
-                    .args([
-                        "serve",
-                        "--log-level",
-                        "warn",
-                        "--workers",
-                        &workers.to_string(),
-                    ])
+                    .args(["serve", "--log-level", "warn"])
                     .args([
                         "--listen",
                         &listen.addr(),

@@ -1,5 +1,5 @@
-//! The least that axum can do, to compare with: a handler that takes a body and answers as many bytes of it as it is asked for. Allocator, threads and
-//! sockets are as `tars-agent serve` has them.
+//! The least that axum can do, to compare with: a handler that takes a body and answers as many bytes of it as it is asked for. Allocator and sockets are
+//! as `tars-agent serve` has them.
 //!
 //! `bare-axum LISTEN WORKERS [NICE]`: with NICE, a thread of that priority computes without an end, as learning would.
 

@@ -163,7 +163,7 @@ async fn control(
     let agents = Arc::new(Agents::new(
         &config.data,
         budget,
-        config.workers(),
+        config.workers.get(),
         listen_to(
             config.streams(),
             StreamCounters::register(&registry)?,
@@ -180,7 +180,7 @@ async fn control(
         counters,
         Handle::current(),
     ));
-    let threads = Arc::new(Threads::start(config.workers())?);
+    let threads = Arc::new(Threads::start(config.workers.get())?);
 
     let admin = Admin::new(Parts {
         name: "tars-agent",

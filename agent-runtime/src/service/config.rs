@@ -44,9 +44,15 @@ pub struct Config {
     /// What all agents together may reserve: 256MiB, 1GiB, or bytes [default: three quarters of the cgroup's limit, or 256MiB]
     #[arg(long, env = "TARS_AGENT_MEMORY", value_name = "SIZE", value_parser = memory)]
     pub memory: Option<usize>,
-    /// Threads that answer, 1 to 64 [default: as many as processors, at most 4]
-    #[arg(long, env = "TARS_AGENT_WORKERS", value_name = "N", value_parser = count::<64>)]
-    pub workers: Option<NonZeroUsize>,
+    /// Threads that answer, 1 to 64
+    #[arg(
+        long,
+        env = "TARS_AGENT_WORKERS",
+        value_name = "N",
+        value_parser = count::<64>,
+        default_value = "1"
+    )]
+    pub workers: NonZeroUsize,
     /// Connections that are open at once; who comes then gets the place of whoever has rested for longest, or waits
     #[arg(
         long,
@@ -137,13 +143,6 @@ impl Config {
             redis,
             most_fragment: self.max_fragment,
         })
-    }
-
-    /// Threads that answer.
-    #[must_use]
-    pub fn workers(&self) -> usize {
-        let processors = || std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
-        self.workers.map_or_else(processors, NonZeroUsize::get)
     }
 }
 
