@@ -4,11 +4,13 @@ use std::net::{TcpListener, TcpStream};
 
 use redis::streams::StreamReadReply;
 use redis::{Commands as _, Connection};
+use tars_tests::address::Address;
 use tars_tests::otlp::{Span, SpanKind};
-use tars_tests::pod::{self, Node, intercept, run_program};
+use tars_tests::pod::{self, Node, PROXY_UID, intercept, run_program};
+use tars_tests::port::Port;
 use tars_tests::server::Kind;
 
-use crate::{Stage, redirect};
+use crate::{Stage, original, redirect};
 
 fn connect(node: &Node) -> Connection {
     redis::Client::open(node.url())
@@ -83,6 +85,27 @@ fn one_server_under_two_addresses() {
         let open = || stage.proxy.metric("tars_proxy_deliveries", &[]);
         let other = redis::Client::open("redis://10.44.0.12").unwrap();
         let acknowledged: u32 = (other.get_connection().unwrap())
+            .xack("orders", "billing", &["1-1"])
+            .unwrap();
+        assert_eq!((acknowledged, open()), (1, 1.0));
+    });
+}
+
+#[test]
+fn one_server_by_name_and_by_redirection() {
+    pod::run("servers::one_server_by_name_and_by_redirection", |pod| {
+        let node = pod.server(Kind::Redis70, "10.44.0.11:6379", &[]);
+        let by_name = Port::claim();
+        // It takes no name service to look this one up: inet_aton(3) has it for 10.44.0.11.
+        let proxy = original()
+            .listener(Address::Tcp(by_name.addr()), "redis://10.44.11:6379")
+            .user(PROXY_UID)
+            .start();
+        redirect("6379");
+        send_and_read(&mut connect(&node), "1-1");
+        let open = || proxy.metric("tars_proxy_deliveries", &[]);
+        let named = redis::Client::open(format!("redis://{}", by_name.addr())).unwrap();
+        let acknowledged: u32 = (named.get_connection().unwrap())
             .xack("orders", "billing", &["1-1"])
             .unwrap();
         assert_eq!((acknowledged, open()), (1, 1.0));

@@ -289,18 +289,22 @@ mod tests {
     fn what_python_writes_for_no_number_is_named() {
         for json in [
             r#"{"x": NaN}"#,
-            "[NaN]",
-            "[1,\n 2, NaN, 3]",
-            "NaN",
+            "{\"x\": [1,\n 2, NaN, 3]}",
             r#"{"x":Infinity}"#,
-            "[1, -Infinity]",
-            "[-Infinity, 1]",
+            r#"{"x": [1, -Infinity]}"#,
+            r#"{"x": [-Infinity, 1]}"#,
         ] {
             let problem = parse::<serde_json::Value>(json.as_bytes()).expect_err(json);
             let said = "expected JSON, which has neither NaN nor Infinity: ";
             assert!(problem.detail.starts_with(said), "{json}: {problem}");
         }
-        for json in ["[1,]", "", "{", "[nine]", r#"{"NaN": x}"#] {
+        for json in [
+            r#"{"x": [1,]}"#,
+            "",
+            "{",
+            r#"{"x": [nine]}"#,
+            r#"{"NaN": x}"#,
+        ] {
             let problem = parse::<serde_json::Value>(json.as_bytes()).expect_err(json);
             assert!(problem.detail.starts_with("expected JSON: "), "{problem}");
         }
