@@ -86,8 +86,10 @@ impl Cluster {
         let (from_id, to_id) = (self.id(from), self.id(to));
         self.ask(to, &format!("CLUSTER SETSLOT {slot} IMPORTING {from_id}"));
         self.ask(from, &format!("CLUSTER SETSLOT {slot} MIGRATING {to_id}"));
-        self.ask(to, &format!("CLUSTER SETSLOT {slot} NODE {to_id}"));
-        self.ask(from, &format!("CLUSTER SETSLOT {slot} NODE {to_id}"));
+        // The third, too: a client that asks it must not be sent back.
+        for node in [to, from, 3 - from - to] {
+            self.ask(node, &format!("CLUSTER SETSLOT {slot} NODE {to_id}"));
+        }
     }
 
     fn slot(&self, key: &str) -> usize {
