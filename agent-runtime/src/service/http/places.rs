@@ -24,14 +24,14 @@ pub struct Places {
 struct Taken {
     /// Of whoever comes next.
     number: u64,
-    all: BTreeMap<u64, Guest>,
+    all: BTreeMap<u64, Arc<Guest>>,
 }
 
 #[derive(Debug)]
 struct Guest {
-    /// Since when nothing is asked; none: something is.
-    rests: Option<Instant>,
-    leave: Arc<Notify>,
+    /// Since when nothing is asked; none: something is. Its own lock, which a request takes and nobody else wants.
+    rests: Mutex<Option<Instant>>,
+    leave: Notify,
 }
 
 /// One of them, until it is dropped.
@@ -39,7 +39,7 @@ struct Guest {
 pub struct Place {
     places: Arc<Places>,
     number: u64,
-    leave: Arc<Notify>,
+    guest: Arc<Guest>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -69,20 +69,18 @@ impl Places {
     }
 
     fn occupy(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Place {
-        let leave = Arc::new(Notify::new());
+        let guest = Arc::new(Guest {
+            rests: Mutex::new(Some(Instant::now())),
+            leave: Notify::new(),
+        });
         let mut taken = self.taken();
         let number = taken.number;
         taken.number += 1;
-        let rests = Some(Instant::now());
-        let guest = Guest {
-            rests,
-            leave: leave.clone(),
-        };
-        taken.all.insert(number, guest);
+        taken.all.insert(number, guest.clone());
         Place {
             places: self.clone(),
             number,
-            leave,
+            guest,
             _permit: permit,
         }
     }
@@ -91,7 +89,7 @@ impl Places {
     fn make_room(&self) {
         let taken = self.taken();
         let resting = taken.all.values().filter_map(|guest| {
-            let since = guest.rests?;
+            let since = (*guest.rests())?;
             (since.elapsed() >= REST).then_some((since, guest))
         });
         if let Some((_, guest)) = resting.min_by_key(|(since, _)| *since) {
@@ -104,36 +102,34 @@ impl Places {
     }
 }
 
+impl Guest {
+    fn rests(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.rests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Place {
     /// Something is asked, until this is dropped.
     #[must_use]
     pub fn busy(self: &Arc<Self>) -> Busy {
-        self.set(None);
+        *self.guest.rests() = None;
         Busy(self.clone())
     }
 
     /// Returns once another needs this place, and nothing is asked.
     pub async fn left(&self) {
         loop {
-            self.leave.notified().await;
-            let taken = self.places.taken();
-            let guest = taken.all.get(&self.number);
-            if guest.is_none_or(|guest| guest.rests.is_some()) {
+            self.guest.leave.notified().await;
+            if self.guest.rests().is_some() {
                 return;
             }
-        }
-    }
-
-    fn set(&self, rests: Option<Instant>) {
-        if let Some(guest) = self.places.taken().all.get_mut(&self.number) {
-            guest.rests = rests;
         }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.set(Some(Instant::now()));
+        *self.0.guest.rests() = Some(Instant::now());
     }
 }
 
